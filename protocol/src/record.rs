@@ -86,6 +86,9 @@ pub enum IntentKind {
         identity: DatabaseIdentity,
         /// The size wanted when it has gone.
         size_after: u32,
+        /// The size was raised by the coordinator to bring the leaver's pod back, and falls again when it has left.
+        #[serde(default)]
+        raised: bool,
     },
 }
 
