@@ -20,12 +20,19 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
             &mut plan,
             Verdict::Refuse,
             set,
-            format!("the Lease belongs to cluster {cluster} and its record is missing: restore the record, nothing is founded"),
+            format!(
+                "the Lease belongs to cluster {cluster} and its record is missing: restore the record, nothing is founded"
+            ),
         );
         return plan;
     }
     if world.record.is_some() {
-        note(&mut plan, Verdict::Refuse, set, "a record exists: the cluster has been founded".to_owned());
+        note(
+            &mut plan,
+            Verdict::Refuse,
+            set,
+            "a record exists: the cluster has been founded".to_owned(),
+        );
         return plan;
     }
     for (name, claim) in &world.claims {
@@ -34,7 +41,9 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
                 &mut plan,
                 Verdict::Refuse,
                 name.as_str(),
-                format!("its claim carries the identity {identity}: a cluster was here, nothing is founded"),
+                format!(
+                    "its claim carries the identity {identity}: a cluster was here, nothing is founded"
+                ),
             );
         } else if let Some(cluster) = &claim.cluster {
             note(
@@ -47,7 +56,12 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
     }
     let declared = world.set.declared();
     if declared.is_empty() {
-        note(&mut plan, Verdict::Wait, set, "its size is 0: there is nobody to found".to_owned());
+        note(
+            &mut plan,
+            Verdict::Wait,
+            set,
+            "its size is 0: there is nobody to found".to_owned(),
+        );
     }
     let mut roster = Vec::new();
     for name in &declared {
@@ -108,7 +122,8 @@ fn answer(world: &World, name: &PilotName) -> Result<Voter, (Verdict, String)> {
         )),
         Some(VolumeState::HoldsUnknown) => Err((
             Verdict::Refuse,
-            "its volume holds data of an unknown identity: nothing is founded beside existing data".to_owned(),
+            "its volume holds data of an unknown identity: nothing is founded beside existing data"
+                .to_owned(),
         )),
         Some(VolumeState::Unreadable) | None => wait("its volume has not been looked at"),
     }

@@ -28,12 +28,24 @@ pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let plan = Plan::default();
     let record = &facts.record;
     if record.epoch < world.epoch {
-        return write(plan, world, facts, |_| {}, Rule::StampFirst, "the record carries an older epoch");
+        return write(
+            plan,
+            world,
+            facts,
+            |_| {},
+            Rule::StampFirst,
+            "the record carries an older epoch",
+        );
     }
     let set = world.set.object.target(world.epoch)?;
     if world.set.object.stamp < world.epoch {
         let subject = world.set.object.name.clone();
-        return Ok(plan.act(Act::StampSet(set), subject, Rule::StampFirst, "the set carries an older epoch"));
+        return Ok(plan.act(
+            Act::StampSet(set),
+            subject,
+            Rule::StampFirst,
+            "the set carries an older epoch",
+        ));
     }
     match &record.intent {
         Some(intent) => carry_on(plan, bounds, world, facts, intent),
@@ -41,7 +53,13 @@ pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     }
 }
 
-fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+fn carry_on(
+    mut plan: Plan,
+    bounds: Bounds,
+    world: &World,
+    facts: &RecordFacts,
+    intent: &Intent,
+) -> Decision {
     plan.operation = Some(OperationReport {
         operation: intent.operation.clone(),
         kind: intent.kind.word().to_owned(),
@@ -92,7 +110,12 @@ pub(crate) fn write(
     record.epoch = world.epoch;
     change(&mut record);
     let subject = record.cluster.to_string();
-    Ok(plan.act(Act::WriteRecord(target, Box::new(record)), subject, rule, fact))
+    Ok(plan.act(
+        Act::WriteRecord(target, Box::new(record)),
+        subject,
+        rule,
+        fact,
+    ))
 }
 
 /// Opens an intent under the next operation's name.

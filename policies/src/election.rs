@@ -138,9 +138,18 @@ mod tests {
         };
         let ended = BTreeSet::from([holder.clone()]);
         let roster = voters(&["c-0", "c-1", "c-2"]);
-        assert!(!majority_holds_it_lost(&holder, &roster, &own.name, &ended, &BTreeSet::new(), &view));
+        assert!(!majority_holds_it_lost(
+            &holder,
+            &roster,
+            &own.name,
+            &ended,
+            &BTreeSet::new(),
+            &view
+        ));
         let told = BTreeSet::from([PilotName::parse("c-2").expect("valid")]);
-        assert!(majority_holds_it_lost(&holder, &roster, &own.name, &ended, &told, &view));
+        assert!(majority_holds_it_lost(
+            &holder, &roster, &own.name, &ended, &told, &view
+        ));
     }
 
     #[test]

@@ -6,7 +6,11 @@ use protocol::id::{PilotName, Voter};
 use protocol::record::ClusterRecord;
 
 /// The next mark that is missing, if any.
-pub(crate) fn next(plan: &Plan, world: &World, record: &ClusterRecord) -> Result<Option<Plan>, Outranked> {
+pub(crate) fn next(
+    plan: &Plan,
+    world: &World,
+    record: &ClusterRecord,
+) -> Result<Option<Plan>, Outranked> {
     for (name, member) in &record.members {
         let Some(claim) = world.claims.get(name) else {
             continue;
@@ -48,7 +52,12 @@ pub(crate) fn mark(
         (Some(identity), true) => format!("its claim holds the retired {identity}"),
         (None, _) => "its claim holds nothing".to_owned(),
     };
-    Ok(Some(plan.clone().act(Act::MarkClaim(target, wanted), name, Rule::PeersDecide, fact)))
+    Ok(Some(plan.clone().act(
+        Act::MarkClaim(target, wanted),
+        name,
+        Rule::PeersDecide,
+        fact,
+    )))
 }
 
 /// The roster with this voter, in order of name.

@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn the_bytes_of_an_ask_never_change() {
         let bytes = encode(&ask()).expect("encodes");
-        assert_eq!(hex(&bytes), "01000703632d30fb2c01020001" .to_owned() + "03632d300175");
+        assert_eq!(
+            hex(&bytes),
+            "01000703632d30fb2c01020001".to_owned() + "03632d300175"
+        );
         assert_eq!(decode::<Message>(&bytes).expect("decodes"), ask());
     }
 

@@ -23,6 +23,26 @@ pub struct Report {
     pub mesh: MeshReport,
     /// The operation it coordinates, if it does.
     pub operation: Option<OperationReport>,
+    /// Its last decisions in brief, newest last, if it coordinates.
+    pub why: Vec<Brief>,
+}
+
+/// One decision in brief, so that every pilot can tell it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Brief {
+    /// The decider's epoch.
+    pub epoch: Epoch,
+    /// Its number at the decider.
+    pub number: u64,
+    /// Verdict, subject, rule and fact in one line.
+    pub text: String,
+}
+
+impl Brief {
+    /// Briefs told at a time.
+    pub const TOLD: usize = 4;
+    /// Longest text in bytes; longer ones are cut at a character.
+    pub const LONGEST: usize = 190;
 }
 
 /// Who and where a pilot is.
@@ -149,7 +169,9 @@ pub enum ReportError {
     #[error("key `{0}` is missing: the peer has not told it yet")]
     Missing(&'static str),
     /// A value is not what its key says.
-    #[error("key `{key}` holds what is no {key} report ({why}): the peer may be newer than this pilot")]
+    #[error(
+        "key `{key}` holds what is no {key} report ({why}): the peer may be newer than this pilot"
+    )]
     Value {
         /// Which key.
         key: String,
@@ -180,9 +202,15 @@ impl Report {
         put(&mut values, keys::DATABASE, &self.database)?;
         put(&mut values, keys::MESH, &self.mesh)?;
         put(&mut values, keys::OPERATION, &self.operation)?;
+        put(&mut values, keys::WHY, &self.why)?;
         let lines = self.ring.as_ref().map(Vec::len);
         put(&mut values, keys::RING, &lines)?;
-        for (number, chunk) in self.ring.iter().flat_map(|r| r.chunks(RING_LINES)).enumerate() {
+        for (number, chunk) in self
+            .ring
+            .iter()
+            .flat_map(|r| r.chunks(RING_LINES))
+            .enumerate()
+        {
             put(&mut values, &format!("{}.{number}", keys::RING), &chunk)?;
         }
         Ok(values)
@@ -216,6 +244,7 @@ impl Report {
             ring,
             mesh: get(values, keys::MESH)?,
             operation: get(values, keys::OPERATION)?,
+            why: get(values, keys::WHY)?,
         })
     }
 }
@@ -314,6 +343,7 @@ pub(crate) mod tests {
                 keys: vec!["k1".into()],
             },
             operation: None,
+            why: vec![],
         }
     }
 
