@@ -4,3 +4,5 @@
 
 pub mod fault;
 pub mod file;
+pub mod policy;
+pub mod setting;
