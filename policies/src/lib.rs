@@ -5,4 +5,5 @@
 pub mod fault;
 pub mod file;
 pub mod policy;
+pub mod reference;
 pub mod setting;

@@ -155,7 +155,8 @@ impl Policy {
 
     /// The policy as a file that sets everything: it parses to an equal policy.
     pub fn to_yaml(&self) -> String {
-        let mut yaml = format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: \"{}\"\nspec:\n", self.name);
+        let mut yaml =
+            format!("apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: \"{}\"\nspec:\n", self.name);
         for section in SECTIONS {
             let depth = section.path.matches('.').count();
             let name = section.path.rsplit('.').next().unwrap_or(section.path);

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_reads_back_what_was_put_into_its_slot() {
+    fn each_setting_has_a_slot_of_its_own_and_is_part_of_the_hash() {
         for setting in all() {
             let mut policy = Policy::default();
             let (_, max) = setting.bounds();
@@ -347,9 +347,9 @@ mod tests {
                 Kind::Decimal(field) => *(field.slot)(&mut policy) = field.bounds.max,
             }
             assert_eq!(setting.value(&policy), max, "{}", setting.path);
-            let changed: Vec<&str> =
-                all().filter(|s| s.value(&policy) != s.default()).map(|s| s.path).collect();
+            let changed: Vec<&str> = all().filter(|s| s.value(&policy) != s.default()).map(|s| s.path).collect();
             assert_eq!(changed, [setting.path]);
+            assert_ne!(policy.hash(), Policy::default().hash());
         }
     }
 }

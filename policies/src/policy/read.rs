@@ -12,7 +12,8 @@ use std::time::Duration;
 pub const MAX_NAME_CHARS: usize = 63;
 
 pub(super) fn parse(text: &str, source: &str) -> Result<Policy, Faults> {
-    let mut reader = Reader { policy: Policy::default(), faults: Vec::new(), set: BTreeMap::new(), bad: BTreeSet::new() };
+    let mut reader =
+        Reader { policy: Policy::default(), faults: Vec::new(), set: BTreeMap::new(), bad: BTreeSet::new() };
     match file::read(text) {
         Ok(root) => reader.document(&root),
         Err(fault) => reader.faults.push(fault),
@@ -133,7 +134,7 @@ impl Reader {
                     FaultKind::Unsupported,
                     "not supported by this version".into(),
                     "be absent".into(),
-                    format!("remove it ({purpose}): what is not obeyed is never accepted in silence"),
+                    format!("remove it; a later version will read there {purpose}"),
                 );
             } else {
                 self.unknown(entry, path, &name, &names_in(path));
@@ -248,11 +249,7 @@ fn place<T: Copy + PartialOrd + Shown>(value: T, field: &Field<T>, policy: &mut 
         return Err(Refusal {
             kind: FaultKind::OutOfBounds,
             rule: format!("be between {} and {}", min.shown(), max.shown()),
-            remedy: format!(
-                "{} it; the default is {}",
-                if value < min { "raise" } else { "lower" },
-                default.shown()
-            ),
+            remedy: format!("{} it; the default is {}", if value < min { "raise" } else { "lower" }, default.shown()),
         });
     }
     *(field.slot)(policy) = value;
@@ -288,10 +285,14 @@ fn duration(value: &Written) -> Result<Duration, Refusal> {
         Written::Text(text) => {
             let unquoted = text.trim();
             if !unquoted.is_empty() && unquoted.chars().all(|c| c.is_ascii_digit()) {
-                return Err(Refusal::wrong_type("be a duration with its unit", "write a unit after it, for example 10s"));
+                return Err(Refusal::wrong_type(
+                    "be a duration with its unit",
+                    "write a unit after it, for example 10s",
+                ));
             }
-            let duration = humantime::parse_duration(text)
-                .map_err(|_| Refusal::wrong_type(RULE, "write a number and its unit, for example 500ms, 10s or 1m 30s"))?;
+            let duration = humantime::parse_duration(text).map_err(|_| {
+                Refusal::wrong_type(RULE, "write a number and its unit, for example 500ms, 10s or 1m 30s")
+            })?;
             if duration.subsec_nanos() % 1_000_000 == 0 {
                 Ok(duration)
             } else {
@@ -316,12 +317,13 @@ fn duration(value: &Written) -> Result<Duration, Refusal> {
 fn count(value: &Written) -> Result<u32, Refusal> {
     const RULE: &str = "be a whole number";
     match value {
-        Written::Whole(number) if *number < 0 => Err(Refusal::wrong_type("be a whole number of 0 or more", "write it without a minus")),
+        Written::Whole(number) if *number < 0 => {
+            Err(Refusal::wrong_type("be a whole number of 0 or more", "write it without a minus"))
+        }
         // What is too large for the type is beyond every bound, and told as such.
         Written::Whole(number) => Ok(u32::try_from(*number).unwrap_or(u32::MAX)),
-        Written::Text(text) if text.parse::<u32>().is_ok() => {
-            Err(Refusal::wrong_type(RULE, "remove the quotes"))
-        }
+        Written::Fraction(number) if number.fract() == 0.0 && *number > f64::from(u32::MAX) => Ok(u32::MAX),
+        Written::Text(text) if text.parse::<u32>().is_ok() => Err(Refusal::wrong_type(RULE, "remove the quotes")),
         Written::Fraction(_)
         | Written::Text(_)
         | Written::Nothing
@@ -334,7 +336,9 @@ fn count(value: &Written) -> Result<u32, Refusal> {
 fn decimal(value: &Written) -> Result<Decimal, Refusal> {
     const RULE: &str = "be a number with at most two decimals";
     match value {
-        Written::Whole(number) if *number < 0 => Err(Refusal::wrong_type("be a number of 0 or more", "write it without a minus")),
+        Written::Whole(number) if *number < 0 => {
+            Err(Refusal::wrong_type("be a number of 0 or more", "write it without a minus"))
+        }
         // What is too large for the type is beyond every bound, and told as such.
         Written::Whole(number) => Ok(Decimal::whole(u32::try_from(*number).unwrap_or(u32::MAX))),
         Written::Fraction(number) => match Decimal::from_f64(*number) {
@@ -425,7 +429,10 @@ mod tests {
     #[test]
     fn slips_count_as_a_typist_would() {
         let count = |a: &str, b: &str| slips(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
-        assert_eq!([count("", "ab"), count("phi", "phi"), count("pih", "phi"), count("kitten", "sitting")], [2, 0, 1, 3]);
+        assert_eq!(
+            [count("", "ab"), count("phi", "phi"), count("pih", "phi"), count("kitten", "sitting")],
+            [2, 0, 1, 3]
+        );
     }
 
     #[test]

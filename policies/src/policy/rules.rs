@@ -66,9 +66,8 @@ pub const RULES: &[Rule] = &[
         remedy: "raise deadGrace, or lower phi or priorInterval",
         broken: |p| {
             let young = p.gossip.phi.times(p.gossip.prior_interval).saturating_mul(2);
-            (p.gossip.dead_grace <= young).then(|| {
-                format!("exceed twice the silence that means down for a young pilot ({})", shown(young))
-            })
+            (p.gossip.dead_grace <= young)
+                .then(|| format!("exceed twice the silence that means down for a young pilot ({})", shown(young)))
         },
     },
     Rule {
@@ -83,9 +82,8 @@ pub const RULES: &[Rule] = &[
         remedy: "raise the lease, or lower renewEvery or the margin",
         broken: |p| {
             let needed = p.election.renew_every.saturating_mul(2).saturating_add(p.election.margin);
-            (p.election.lease <= needed).then(|| {
-                format!("exceed twice spec.election.renewEvery plus spec.election.margin ({})", shown(needed))
-            })
+            (p.election.lease <= needed)
+                .then(|| format!("exceed twice spec.election.renewEvery plus spec.election.margin ({})", shown(needed)))
         },
     },
     Rule {
@@ -103,8 +101,7 @@ pub const RULES: &[Rule] = &[
         remedy: "lower from or raise to",
         broken: |p| {
             let backoff = &p.restart.backoff;
-            (backoff.from > backoff.to)
-                .then(|| format!("be at most spec.restart.backoff.to ({})", shown(backoff.to)))
+            (backoff.from > backoff.to).then(|| format!("be at most spec.restart.backoff.to ({})", shown(backoff.to)))
         },
     },
     Rule {
@@ -120,9 +117,8 @@ pub const RULES: &[Rule] = &[
             let pauses = (1..p.restart.crash_loop.exits)
                 .map(|crashes| p.restart.backoff.pause(crashes))
                 .fold(Duration::ZERO, Duration::saturating_add);
-            (p.restart.crash_loop.within <= pauses).then(|| {
-                format!("exceed the pauses between {} exits ({})", p.restart.crash_loop.exits, shown(pauses))
-            })
+            (p.restart.crash_loop.within <= pauses)
+                .then(|| format!("exceed the pauses between {} exits ({})", p.restart.crash_loop.exits, shown(pauses)))
         },
     },
     Rule {

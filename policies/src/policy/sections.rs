@@ -183,9 +183,7 @@ impl Backoff {
     pub fn pause(&self, crashes: u32) -> Duration {
         match crashes.checked_sub(1) {
             None => Duration::ZERO,
-            Some(doublings) => {
-                self.from.saturating_mul(2_u32.checked_pow(doublings).unwrap_or(u32::MAX)).min(self.to)
-            }
+            Some(doublings) => self.from.saturating_mul(2_u32.checked_pow(doublings).unwrap_or(u32::MAX)).min(self.to),
         }
     }
 }
