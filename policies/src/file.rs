@@ -253,10 +253,8 @@ mod tests {
     use super::*;
 
     fn entries(node: &Node) -> &[Entry] {
-        match &node.value {
-            Written::Map(entries) => entries,
-            other => panic!("a mapping was expected, not {other:?}"),
-        }
+        let Written::Map(entries) = &node.value else { panic!("a mapping was expected, not {:?}", node.value) };
+        entries
     }
 
     fn at(line: u64, column: u64) -> Position {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 pub const REGENERATE: &str = "REGENERATE=1 cargo test -p policies --test reference";
 
 /// Durations as a schema can check them; which length is allowed is checked at load.
-const DURATION_PATTERN: &str = "^0$|^([0-9]+ *(ms|msec|s|sec|secs|m|min|mins|h|hr|hour|hours) *)+$";
+const DURATION_PATTERN: &str = "^([0-9]+ *(ms|msec|s|sec|secs|m|min|mins|h|hr|hour|hours|d|day|days) *)+$";
 
 /// The text of `docs/reference/policy.md`.
 pub fn markdown() -> String {
@@ -117,13 +117,13 @@ fn section_schema(path: &str) -> Json {
 fn setting_schema(setting: &Setting) -> Json {
     let description = prose(setting.doc);
     match &setting.kind {
-        Kind::Duration(_) => {
+        Kind::Duration(field) => {
             let (min, max) = setting.bounds();
+            let text = json!({ "type": "string", "pattern": DURATION_PATTERN });
+            // Nothing lasts 0 in every unit, so it may be written without one.
+            let forms = if field.bounds.min.is_zero() { json!([text, { "const": 0 }]) } else { json!([text]) };
             json!({
-                "type": ["string", "integer"],
-                "pattern": DURATION_PATTERN,
-                "maximum": 0,
-                "minimum": 0,
+                "anyOf": forms,
                 "default": setting.default(),
                 "description": format!("{description}\n\nFrom {min} to {max}."),
             })
