@@ -137,8 +137,19 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// A found text without control characters, cut where it becomes long.
 pub(crate) fn quiet(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_FOUND_CHARS).flat_map(char::escape_debug).collect();
-    if text.chars().nth(MAX_FOUND_CHARS).is_some() {
+    quiet_up_to(MAX_FOUND_CHARS, text)
+}
+
+/// As [`quiet`], but cut after so many characters.
+pub(crate) fn quiet_up_to(most: usize, text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            '\'' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(most).is_some() {
         shown.push('…');
     }
     shown
@@ -183,6 +194,7 @@ mod tests {
     #[test]
     fn a_found_text_cannot_move_the_cursor() {
         assert_eq!(quoted("a\u{1b}[2Jb\nc"), "\"a\\u{1b}[2Jb\\nc\"");
+        assert_eq!(quoted("it's \u{202e}é"), "\"it's \\u{202e}é\"");
         assert_eq!(quiet(&"é".repeat(70)).chars().count(), MAX_FOUND_CHARS + 1);
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing is judged here but whether the text is one YAML document. Duplicated names, unknown names and wrong types are
 //! all kept, so that whoever reads the tree can report every fault together instead of the first.
 
-use crate::fault::{Fault, FaultKind, Position, quiet, quoted};
+use crate::fault::{Fault, FaultKind, Position, quiet, quiet_up_to, quoted};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
 use std::fmt;
@@ -137,7 +137,7 @@ fn explain(error: &serde_saphyr::Error) -> Fault {
         Some(end) => first.get(..end).unwrap_or(first),
         None => first,
     };
-    let reason: String = reason.chars().flat_map(char::escape_default).take(160).collect();
+    let reason = quiet_up_to(160, reason);
     syntax(
         at,
         format!("not readable as YAML ({})", reason.trim_end_matches(['.', ':', ' '])),

@@ -183,6 +183,8 @@ fn a_name_in_the_wrong_place_is_told_its_place() {
     assert!(said.ends_with("its place is spec.rollout.stopAfter"), "{said}");
     let text = format!("{HEAD}gossip: {{}}\nspec: {{}}\n");
     assert!(faults(&text).to_string().ends_with("its place is spec.gossip"));
+    let text = format!("{HEAD}electoin: {{}}\nspec: {{}}\n");
+    assert!(faults(&text).to_string().ends_with("did you mean spec.election?"));
 }
 
 #[test]

@@ -215,7 +215,10 @@ impl Reader {
         let remedy = match (nearest(name, names), elsewhere(name)) {
             (Some(near), _) => format!("did you mean {near}?"),
             (None, Some(place)) => format!("its place is {place}"),
-            (None, None) => "remove it".to_owned(),
+            (None, None) => match nearest(name, &names_anywhere()).and_then(elsewhere) {
+                Some(place) => format!("did you mean {place}?"),
+                None => "remove it".to_owned(),
+            },
         };
         let rule = format!("be one of {}", names.join(", "));
         self.push(entry.key.at, &path_of(path, name), FaultKind::Unknown, "not known".into(), rule, remedy);
@@ -356,18 +359,26 @@ fn is_section(path: &str) -> bool {
     SECTIONS.iter().any(|section| section.path == path)
 }
 
+/// Where a file may have a section or a setting.
+fn places() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|section| section.path).chain(all().map(|setting| setting.path))
+}
+
+/// The names that mean something in any section.
+fn names_anywhere() -> Vec<&'static str> {
+    places().filter_map(|path| path.rsplit('.').next()).collect()
+}
+
 /// The names that mean something in a section.
 fn names_in(section: &str) -> Vec<&'static str> {
-    let paths = SECTIONS.iter().map(|section| section.path).chain(all().map(|setting| setting.path));
-    paths
+    places()
         .filter_map(|path| path.rsplit_once('.').filter(|(parent, _)| *parent == section).map(|(_, name)| name))
         .collect()
 }
 
 /// Where else a name has its place, if it has one only.
 fn elsewhere(name: &str) -> Option<&'static str> {
-    let paths = SECTIONS.iter().map(|section| section.path).chain(all().map(|setting| setting.path));
-    let mut places = paths.filter(|path| path.rsplit('.').next() == Some(name));
+    let mut places = places().filter(|path| path.rsplit('.').next() == Some(name));
     match (places.next(), places.next()) {
         (Some(place), None) => Some(place),
         _ => None,
