@@ -1,6 +1,7 @@
 //! The sections of a policy: what each setting means, what it may be, and why it is what it is.
 
 use crate::setting::{Bounds, Decimal, Field, Kind, Section, Setting, section};
+use protocol::launcher::Care;
 use std::time::Duration;
 
 const fn ms(millis: u64) -> Duration {
@@ -154,6 +155,20 @@ section! {
     "timeToDrain" time_to_drain: Duration = RESTART_TIME_TO_DRAIN,
 }
 
+/// What the launcher is told, and keeps on its disk for when the agent is away.
+impl From<&Restart> for Care {
+    fn from(restart: &Restart) -> Self {
+        Self {
+            backoff_from: restart.backoff.from.into(),
+            backoff_to: restart.backoff.to.into(),
+            crash_exits: restart.crash_loop.exits,
+            crash_within: restart.crash_loop.within.into(),
+            stop_timeout: restart.stop_timeout.into(),
+            time_to_drain: restart.time_to_drain.into(),
+        }
+    }
+}
+
 /// Bounds of [`Backoff::from`].
 pub const BACKOFF_FROM: Bounds<Duration> = Bounds { min: ms(100), default: s(1), max: minutes(1) };
 /// Bounds of [`Backoff::to`].
@@ -287,6 +302,22 @@ section! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_launcher_is_told_every_setting_of_restart() {
+        let restart = Restart {
+            stop_timeout: s(1),
+            time_to_drain: s(2),
+            backoff: Backoff { from: s(3), to: s(4) },
+            crash_loop: CrashLoop { exits: 5, within: s(6) },
+        };
+        let Care { backoff_from, backoff_to, crash_exits, crash_within, stop_timeout, time_to_drain } =
+            Care::from(&restart);
+        assert_eq!(
+            [stop_timeout.0, time_to_drain.0, backoff_from.0, backoff_to.0, crash_exits.into(), crash_within.0],
+            [1_000, 2_000, 3_000, 4_000, 5, 6_000]
+        );
+    }
 
     #[test]
     fn a_pause_doubles_up_to_the_longest() {
