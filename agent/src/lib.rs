@@ -1,3 +1,5 @@
 //! Pilot mesh.
 
+pub mod launch;
+pub mod launch_client;
 pub mod state_file;

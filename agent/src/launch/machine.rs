@@ -21,8 +21,8 @@ use super::accounts::{Accounts, doubled};
 use super::memory::{LeaveMemory, Memory};
 use protocol::id::Uid;
 use protocol::launcher::{
-    Ask, Care, DatabaseProgram, LAUNCHER_PROTOCOL, LauncherStatus, LeaveState, ProcessEnd, ProcessState, Program, Reply,
-    StartPermission, ToolOutcome,
+    Ask, Care, DatabaseProgram, LAUNCHER_PROTOCOL, LauncherStatus, LeaveState, ProcessEnd,
+    ProcessState, Program, Reply, StartPermission, ToolOutcome,
 };
 use protocol::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -501,7 +501,9 @@ impl Machine {
                     self.reply(waiting.client, waiting.id, Reply::Accepted);
                 }
                 Err(why) => {
-                    let text = format!("the launcher's volume did not keep it ({why}): nothing was changed, try again");
+                    let text = format!(
+                        "the launcher's volume did not keep it ({why}): nothing was changed, try again"
+                    );
                     self.note(text.clone());
                     // What is on disk now is not known: the state in force is written again.
                     self.unsaved = Some(now.plus(SAVE_AGAIN));
@@ -669,7 +671,13 @@ impl Machine {
         }
     }
 
-    fn consider(&mut self, now: Timestamp, client: Client, id: u64, ask: Ask) -> Result<Answer, String> {
+    fn consider(
+        &mut self,
+        now: Timestamp,
+        client: Client,
+        id: u64,
+        ask: Ask,
+    ) -> Result<Answer, String> {
         match ask {
             Ask::Watch => {
                 self.watchers.insert(client);
@@ -696,7 +704,11 @@ impl Machine {
             }
             Ask::DrainAndStop => Ok(Answer::After(Edit::Stop { drain: true })),
             Ask::Leave { operation } => {
-                let earlier = self.memory.leave.as_ref().filter(|leave| leave.operation == operation);
+                let earlier = self
+                    .memory
+                    .leave
+                    .as_ref()
+                    .filter(|leave| leave.operation == operation);
                 let next = match earlier {
                     Some(leave) => LeaveMemory {
                         pod: self.settings.pod.clone(),
@@ -726,7 +738,11 @@ impl Machine {
                     operation,
                     pod: self.settings.pod.clone(),
                     tries: self.memory.leave.as_ref().map_or(0, |leave| leave.tries),
-                    last: self.memory.leave.as_ref().and_then(|leave| leave.last.clone()),
+                    last: self
+                        .memory
+                        .leave
+                        .as_ref()
+                        .and_then(|leave| leave.last.clone()),
                     done: true,
                 }))),
             },
@@ -740,10 +756,15 @@ impl Machine {
             }
             Ask::Tool { program, timeout } => {
                 if program.argv.is_empty() {
-                    return Err("the tool has an empty command, but needs at least a program: name one".to_owned());
+                    return Err(
+                        "the tool has an empty command, but needs at least a program: name one"
+                            .to_owned(),
+                    );
                 }
                 if self.tools.len() >= TOOLS {
-                    return Err(format!("{TOOLS} tools run already, which is the most: ask again when one has ended"));
+                    return Err(format!(
+                        "{TOOLS} tools run already, which is the most: ask again when one has ended"
+                    ));
                 }
                 let job = self.job();
                 self.tools.insert(
@@ -779,7 +800,11 @@ impl Machine {
         }
     }
 
-    fn consider_start(&self, program: DatabaseProgram, permission: StartPermission) -> Result<Edit, String> {
+    fn consider_start(
+        &self,
+        program: DatabaseProgram,
+        permission: StartPermission,
+    ) -> Result<Edit, String> {
         if permission.pod != self.settings.pod {
             return Err(format!(
                 "the permission is for pod {}, but this is pod {}: ask for one for this pod",
@@ -787,7 +812,10 @@ impl Machine {
             ));
         }
         if self.terminating.is_some() {
-            return Err("this launcher was told to end, and starts nothing any more: wait for the next pod".to_owned());
+            return Err(
+                "this launcher was told to end, and starts nothing any more: wait for the next pod"
+                    .to_owned(),
+            );
         }
         if let Some(identity) = &permission.identity
             && self.memory.left.contains(identity)
@@ -797,7 +825,10 @@ impl Machine {
             ));
         }
         if program.run.argv.is_empty() && self.settings.command.is_empty() {
-            return Err("no command is given for the database, neither here nor to the launcher: name one".to_owned());
+            return Err(
+                "no command is given for the database, neither here nor to the launcher: name one"
+                    .to_owned(),
+            );
         }
         for path in program.files.keys() {
             self.check_file(Path::new(path))?;
@@ -821,7 +852,12 @@ impl Machine {
         if plain && inside {
             return Ok(());
         }
-        let roots: Vec<String> = self.settings.roots.iter().map(|root| root.display().to_string()).collect();
+        let roots: Vec<String> = self
+            .settings
+            .roots
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect();
         Err(format!(
             "{} is not a plain path under one of [{}]: the launcher writes nowhere else; name the folder at its start",
             path.display(),
@@ -835,7 +871,12 @@ impl Machine {
         }
         match &self.memory.program {
             Some(program) if !program.leave.argv.is_empty() => {}
-            Some(_) | None => return Err("no program is known that makes this database leave: start it with one first".to_owned()),
+            Some(_) | None => {
+                return Err(
+                    "no program is known that makes this database leave: start it with one first"
+                        .to_owned(),
+                );
+            }
         }
         match self.wish {
             Wish::Run => Ok(()),
@@ -851,7 +892,10 @@ impl Machine {
             return Err("the database has no permission to run: start it instead".to_owned());
         }
         if self.leave_job.is_some() || self.left() {
-            return Err("the database leaves its cluster or has left it: a restart would undo that".to_owned());
+            return Err(
+                "the database leaves its cluster or has left it: a restart would undo that"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -866,7 +910,10 @@ impl Machine {
                 permission,
             } => {
                 // A database that runs goes on leaving; one that has ended after its leave is asked for anew.
-                let ended = matches!(self.process, Process::Held | Process::Stopped | Process::Backoff { .. });
+                let ended = matches!(
+                    self.process,
+                    Process::Held | Process::Stopped | Process::Backoff { .. }
+                );
                 if ended && self.left() {
                     memory.leave = None;
                 }
@@ -982,12 +1029,19 @@ impl Machine {
             }
             Process::Backoff { since, until } => self.settle_backoff(now, since, until),
             Process::Running(alive) => self.settle_running(now, alive),
-            Process::Draining { alive, drain, give_up } => {
+            Process::Draining {
+                alive,
+                drain,
+                give_up,
+            } => {
                 let skip = self.wish == Wish::Stop { drain: false };
                 if skip || self.due(now, give_up) {
                     self.signal(drain, Signal::Kill);
                     if !skip {
-                        self.note("drain has not ended in its time: the database is stopped without it".to_owned());
+                        self.note(
+                            "drain has not ended in its time: the database is stopped without it"
+                                .to_owned(),
+                        );
                     }
                     self.begin_stop(now, alive);
                     return true;
@@ -1001,7 +1055,10 @@ impl Machine {
             } => {
                 if self.due(now, kill_at) {
                     self.signal(alive.job, Signal::Kill);
-                    self.note("the database has not ended after the stop signal: it was killed".to_owned());
+                    self.note(
+                        "the database has not ended after the stop signal: it was killed"
+                            .to_owned(),
+                    );
                     self.process = Process::Stopping {
                         alive,
                         kill_at,
@@ -1078,7 +1135,12 @@ impl Machine {
     }
 
     /// Whether a terminating launcher waits no longer, and what it does then.
-    fn end_of_waiting(&mut self, now: Timestamp, terminating: Terminating, leaving: bool) -> Option<Wish> {
+    fn end_of_waiting(
+        &mut self,
+        now: Timestamp,
+        terminating: Terminating,
+        leaving: bool,
+    ) -> Option<Wish> {
         let drain_time = self.time_to_drain(terminating);
         let stop_time = Duration::from(self.care().stop_timeout).min(drain_time);
         let drain_by = terminating.deadline.minus(drain_time);
@@ -1095,14 +1157,19 @@ impl Machine {
         }
         if leaving {
             // One that runs goes on until it is done or killed; one that has failed gives way.
-            return (self.leave_job.is_none() && self.due(now, drain_by)).then_some(Wish::Stop { drain: true });
+            return (self.leave_job.is_none() && self.due(now, drain_by))
+                .then_some(Wish::Stop { drain: true });
         }
         (nobody || self.due(now, drain_by)).then_some(Wish::Stop { drain: true })
     }
 
     /// Nothing runs and nothing will.
     fn settle_end(&mut self) {
-        if self.terminating.is_some() && self.leave_job.is_none() && self.waiting.is_none() && self.saving.is_none() {
+        if self.terminating.is_some()
+            && self.leave_job.is_none()
+            && self.waiting.is_none()
+            && self.saving.is_none()
+        {
             self.exited = true;
         }
     }
@@ -1131,7 +1198,11 @@ impl Machine {
     }
 
     fn begin_drain(&mut self, now: Timestamp, alive: Alive) {
-        let program = self.memory.program.as_ref().map(|program| program.drain.clone());
+        let program = self
+            .memory
+            .program
+            .as_ref()
+            .map(|program| program.drain.clone());
         let Some(program) = program.filter(|program| !program.argv.is_empty()) else {
             self.begin_stop(now, alive);
             return;
@@ -1173,7 +1244,12 @@ impl Machine {
     }
 
     fn try_leave(&mut self, now: Timestamp) {
-        let Some(program) = self.memory.program.as_ref().map(|program| program.leave.clone()) else {
+        let Some(program) = self
+            .memory
+            .program
+            .as_ref()
+            .map(|program| program.leave.clone())
+        else {
             return;
         };
         let Some(leave) = &mut self.memory.leave else {
@@ -1280,7 +1356,8 @@ impl Machine {
     }
 
     fn account(&mut self) {
-        self.out.push(Effect::Account(Box::new(self.accounts.clone())));
+        self.out
+            .push(Effect::Account(Box::new(self.accounts.clone())));
     }
 
     fn signal(&mut self, job: Job, signal: Signal) {

@@ -16,4 +16,4 @@ mod store;
 mod wire;
 
 pub use args::LaunchArgs;
-pub use runtime::{LaunchError, LaunchSettings, run};
+pub use runtime::{LaunchError, LaunchSettings, default_care, run, run_to_code};

@@ -31,11 +31,8 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<(Self, Found), StateFileError> {
         let mut trouble = Vec::new();
         let (memory_file, memory) = open(&directory.join("memory"), MEMORY_CAPACITY, &mut trouble)?;
-        let (accounts_file, accounts) = open(
-            &directory.join("accounts"),
-            ACCOUNTS_CAPACITY,
-            &mut trouble,
-        )?;
+        let (accounts_file, accounts) =
+            open(&directory.join("accounts"), ACCOUNTS_CAPACITY, &mut trouble)?;
         let store = Self {
             memory: memory_file,
             accounts: accounts_file,

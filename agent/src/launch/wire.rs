@@ -55,7 +55,9 @@ pub(super) fn hear(line: &[u8]) -> Heard {
             Ok(ask) => Heard::Ask { id, ask },
             Err(error) => Heard::Answer {
                 id,
-                reply: Reply::Refused(format!("`{word}` is not as this launcher knows it: {error}")),
+                reply: Reply::Refused(format!(
+                    "`{word}` is not as this launcher knows it: {error}"
+                )),
             },
         },
     }
@@ -169,12 +171,24 @@ mod tests {
         else {
             panic!("not refused");
         };
-        assert!(why.contains("`leave`") && why.contains("operation"), "{why}");
+        assert!(
+            why.contains("`leave`") && why.contains("operation"),
+            "{why}"
+        );
     }
 
     #[test]
     fn what_is_no_request_is_garbage() {
-        for line in ["", "{", "[]", "7", r#"{"ask":"watch"}"#, r#"{"id":1}"#, r#"{"id":-1,"ask":"watch"}"#, "\u{0}"] {
+        for line in [
+            "",
+            "{",
+            "[]",
+            "7",
+            r#"{"ask":"watch"}"#,
+            r#"{"id":1}"#,
+            r#"{"id":-1,"ask":"watch"}"#,
+            "\u{0}",
+        ] {
             assert!(matches!(heard(line), Heard::Garbage(_)), "{line}");
         }
     }
