@@ -2,5 +2,10 @@
 
 pub mod effect;
 pub mod event;
+pub mod gossip;
+pub mod keyring;
 pub mod kubernetes;
+pub mod launch;
+pub mod launch_client;
 pub mod pilot;
+pub mod state_file;
