@@ -1,1 +1,4 @@
 //! Pilot mesh.
+
+pub mod gossip;
+pub mod keyring;
