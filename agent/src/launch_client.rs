@@ -45,9 +45,7 @@ pub enum AskError {
     )]
     Lost,
     /// No answer in time.
-    #[error(
-        "the launcher has not answered within {0:?}: what was asked may still be done, look at its state"
-    )]
+    #[error("the launcher has not answered within {0:?}: what was asked may still be done, look at its state")]
     TimedOut(Duration),
 }
 
@@ -96,10 +94,7 @@ impl LauncherClient {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let pending = Pending { ask, answer };
-            self.to
-                .send(pending)
-                .await
-                .map_err(|_| AskError::NotConnected)?;
+            self.to.send(pending).await.map_err(|_| AskError::NotConnected)?;
             answered.await.unwrap_or(Err(AskError::Lost))
         };
         match tokio::time::timeout(within, asked).await {
@@ -112,11 +107,7 @@ impl LauncherClient {
 /// Why the whole client ends: nobody asks and nobody listens.
 struct Unwanted;
 
-async fn serve(
-    socket: PathBuf,
-    mut asks: mpsc::Receiver<Pending>,
-    events: mpsc::Sender<LauncherEvent>,
-) {
+async fn serve(socket: PathBuf, mut asks: mpsc::Receiver<Pending>, events: mpsc::Sender<LauncherEvent>) {
     let mut pause = QUICKEST;
     loop {
         match UnixStream::connect(&socket).await {
@@ -251,13 +242,10 @@ impl Drop for Reader {
 }
 
 fn encode(id: u64, ask: Ask) -> Result<Vec<u8>, AskError> {
-    let mut line = serde_json::to_vec(&Request { id, ask })
-        .map_err(|error| AskError::NotSendable(error.to_string()))?;
+    let mut line =
+        serde_json::to_vec(&Request { id, ask }).map_err(|error| AskError::NotSendable(error.to_string()))?;
     if line.len() > LONGEST_LINE {
-        return Err(AskError::NotSendable(format!(
-            "it has {} bytes, but may have {LONGEST_LINE}",
-            line.len()
-        )));
+        return Err(AskError::NotSendable(format!("it has {} bytes, but may have {LONGEST_LINE}", line.len())));
     }
     line.push(b'\n');
     Ok(line)
@@ -268,12 +256,7 @@ async fn next_line(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<
     let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX);
     loop {
         let mut line = Vec::new();
-        if (&mut *read)
-            .take(most + 1)
-            .read_until(b'\n', &mut line)
-            .await?
-            == 0
-        {
+        if (&mut *read).take(most + 1).read_until(b'\n', &mut line).await? == 0 {
             return Ok(None);
         }
         if line.last() != Some(&b'\n') {

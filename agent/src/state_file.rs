@@ -119,11 +119,7 @@ impl StateFile {
     /// # Errors
     /// When another process holds it, or the file system refuses.
     pub fn open_sized(path: &Path, capacity: u32) -> Result<(Self, Loaded), StateFileError> {
-        let fail = |doing, source| StateFileError::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |doing, source| StateFileError::Io { doing, path: path.to_owned(), source };
         let open = || OpenOptions::new().read(true).write(true).open(path);
         let file = match open() {
             Ok(file) => file,
@@ -136,10 +132,7 @@ impl StateFile {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StateFileError::Held {
-                    path: path.to_owned(),
-                    holder: read_holder(&file),
-                });
+                return Err(StateFileError::Held { path: path.to_owned(), holder: read_holder(&file) });
             }
             Err(error) => return Err(fail("lock", error.into())),
         }
@@ -170,11 +163,7 @@ impl StateFile {
     /// When the bytes do not fit, or the file system refuses.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StateFileError> {
         let path = self.path.clone();
-        let fail = |doing, source| StateFileError::Io {
-            doing,
-            path: path.clone(),
-            source,
-        };
+        let fail = |doing, source| StateFileError::Io { doing, path: path.clone(), source };
         let length = match u32::try_from(bytes.len()) {
             Ok(length) if length <= self.capacity => length,
             Ok(_) | Err(_) => {
@@ -189,11 +178,9 @@ impl StateFile {
             self.write_home().map_err(|e| fail("renew", e))?;
             self.rehome = false;
         }
-        self.write_slot(bytes, length)
-            .map_err(|e| fail("write to", e))?;
+        self.write_slot(bytes, length).map_err(|e| fail("write to", e))?;
         if self.ruined {
-            self.write_slot(bytes, length)
-                .map_err(|e| fail("write to", e))?;
+            self.write_slot(bytes, length).map_err(|e| fail("write to", e))?;
             self.ruined = false;
         }
         Ok(())
@@ -201,11 +188,7 @@ impl StateFile {
 
     fn write_slot(&mut self, bytes: &[u8], length: u32) -> io::Result<()> {
         let at = slot_at(self.next_slot, self.capacity);
-        let header = SlotHeader {
-            sequence: self.next_sequence,
-            length,
-            checksum: Sha256::digest(bytes).into(),
-        };
+        let header = SlotHeader { sequence: self.next_sequence, length, checksum: Sha256::digest(bytes).into() };
         self.file.write_all_at(bytes, at + BLOCK)?;
         self.file.sync_data()?;
         self.file.write_all_at(&header.encode(), at)?;
@@ -221,10 +204,7 @@ impl StateFile {
         if metadata.len() != expected {
             self.rehome = true;
             return Ok(Loaded::Damaged {
-                reason: format!(
-                    "the file has {} bytes but must have {expected}",
-                    metadata.len()
-                ),
+                reason: format!("the file has {} bytes but must have {expected}", metadata.len()),
             });
         }
         let mut home = [0; HOME_LENGTH];
@@ -234,10 +214,7 @@ impl StateFile {
             Some(found) if found.capacity != self.capacity => {
                 self.rehome = true;
                 return Ok(Loaded::Damaged {
-                    reason: format!(
-                        "its slots hold {} bytes but must hold {}",
-                        found.capacity, self.capacity
-                    ),
+                    reason: format!("its slots hold {} bytes but must hold {}", found.capacity, self.capacity),
                 });
             }
             Some(found) if found.inode != metadata.ino() => {
@@ -274,11 +251,7 @@ impl StateFile {
         let mut block = [0; SLOT_HEADER_LENGTH];
         self.file.read_exact_at(&mut block, at)?;
         let Some(header) = SlotHeader::decode(&block) else {
-            return Ok(if block.iter().all(|byte| *byte == 0) {
-                Slot::Unwritten
-            } else {
-                Slot::Unreadable
-            });
+            return Ok(if block.iter().all(|byte| *byte == 0) { Slot::Unwritten } else { Slot::Unreadable });
         };
         if header.length > self.capacity {
             return Ok(Slot::Unreadable);
@@ -287,30 +260,17 @@ impl StateFile {
         self.file.read_exact_at(&mut bytes, at + BLOCK)?;
         let checksum: [u8; 32] = Sha256::digest(&bytes).into();
         Ok(if checksum == header.checksum {
-            Slot::Whole {
-                sequence: header.sequence,
-                bytes,
-            }
+            Slot::Whole { sequence: header.sequence, bytes }
         } else {
-            Slot::Mismatch {
-                sequence: header.sequence,
-            }
+            Slot::Mismatch { sequence: header.sequence }
         })
     }
 
     /// Makes a truncated, copied or foreign file ours: full size, allocated, described.
     fn write_home(&self) -> io::Result<()> {
         self.file.set_len(file_size(self.capacity))?;
-        rustix::fs::fallocate(
-            &self.file,
-            FallocateFlags::empty(),
-            0,
-            file_size(self.capacity),
-        )?;
-        let home = Home {
-            capacity: self.capacity,
-            inode: self.file.metadata()?.ino(),
-        };
+        rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, file_size(self.capacity))?;
+        let home = Home { capacity: self.capacity, inode: self.file.metadata()?.ino() };
         self.file.write_all_at(&home.encode(), 0)?;
         self.file.sync_all()
     }
@@ -353,17 +313,9 @@ fn make(path: &Path, capacity: u32) -> io::Result<()> {
     name.push(format!(".new-{}", std::process::id()));
     let temporary = PathBuf::from(name);
     let written = (|| {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&temporary)?;
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, file_size(capacity))?;
-        let home = Home {
-            capacity,
-            inode: file.metadata()?.ino(),
-        };
+        let home = Home { capacity, inode: file.metadata()?.ino() };
         file.write_all_at(&home.encode(), 0)?;
         file.sync_all()?;
         match std::fs::hard_link(&temporary, path) {
@@ -401,23 +353,17 @@ struct Verdict {
 
 /// Decides which slot is the truth. See the module's text for the reasoning.
 fn judge([first, second]: [Slot; 2]) -> Verdict {
-    let good = |slot: u64, sequence: u64, loaded| Verdict {
-        loaded,
-        next_slot: 1 - slot,
-        next_sequence: sequence + 1,
-    };
+    let good = |slot: u64, sequence: u64, loaded| Verdict { loaded, next_slot: 1 - slot, next_sequence: sequence + 1 };
     let beside = |slot: u64, sequence: u64, bytes: Vec<u8>, other: &Slot| {
         let name = ["first", "second"][(1 - slot) as usize];
         let reason = match other {
             Slot::Unwritten if sequence == 1 => None,
             Slot::Unwritten => Some(format!("the {name} slot was written once and is empty")),
             Slot::Mismatch { sequence: other } if *other < sequence => None,
-            Slot::Mismatch { .. } => Some(format!(
-                "the content of the newest write, in the {name} slot, does not match its checksum"
-            )),
-            Slot::Unreadable => Some(format!(
-                "the header of the {name} slot does not match its checksum"
-            )),
+            Slot::Mismatch { .. } => {
+                Some(format!("the content of the newest write, in the {name} slot, does not match its checksum"))
+            }
+            Slot::Unreadable => Some(format!("the header of the {name} slot does not match its checksum")),
             Slot::Whole { .. } => None,
         };
         let loaded = match reason {
@@ -427,21 +373,8 @@ fn judge([first, second]: [Slot; 2]) -> Verdict {
         good(slot, sequence, loaded)
     };
     match (first, second) {
-        (Slot::Unwritten, Slot::Unwritten) => Verdict {
-            loaded: Loaded::Fresh,
-            next_slot: 0,
-            next_sequence: 1,
-        },
-        (
-            Slot::Whole {
-                sequence: a,
-                bytes: first,
-            },
-            Slot::Whole {
-                sequence: b,
-                bytes: second,
-            },
-        ) => {
+        (Slot::Unwritten, Slot::Unwritten) => Verdict { loaded: Loaded::Fresh, next_slot: 0, next_sequence: 1 },
+        (Slot::Whole { sequence: a, bytes: first }, Slot::Whole { sequence: b, bytes: second }) => {
             if a.abs_diff(b) != 1 {
                 let (slot, sequence, bytes) = if a > b { (0, a, first) } else { (1, b, second) };
                 return good(
@@ -449,17 +382,11 @@ fn judge([first, second]: [Slot; 2]) -> Verdict {
                     sequence,
                     Loaded::GoodButSuspect {
                         bytes,
-                        reason: format!(
-                            "the slots are numbered {a} and {b}, but one must follow the other"
-                        ),
+                        reason: format!("the slots are numbered {a} and {b}, but one must follow the other"),
                     },
                 );
             }
-            if a > b {
-                good(0, a, Loaded::Good(first))
-            } else {
-                good(1, b, Loaded::Good(second))
-            }
+            if a > b { good(0, a, Loaded::Good(first)) } else { good(1, b, Loaded::Good(second)) }
         }
         (Slot::Whole { sequence, bytes }, other) => beside(0, sequence, bytes, &other),
         (other, Slot::Whole { sequence, bytes }) => beside(1, sequence, bytes, &other),
@@ -471,9 +398,7 @@ fn judge([first, second]: [Slot; 2]) -> Verdict {
             // The very first write, cut off before its header: nothing was ever acknowledged, and the header is empty,
             // so that case is `Unwritten` above. What remains here has been acknowledged once.
             Verdict {
-                loaded: Loaded::Damaged {
-                    reason: "neither slot matches its checksum".to_owned(),
-                },
+                loaded: Loaded::Damaged { reason: "neither slot matches its checksum".to_owned() },
                 next_slot: 0,
                 next_sequence: known(&first).max(known(&second)) + 1,
             }
@@ -512,10 +437,7 @@ impl Home {
     fn decode(bytes: &[u8; HOME_LENGTH]) -> Option<Self> {
         let body = unsealed(bytes)?.strip_prefix(MAGIC)?;
         let (capacity, inode) = body.split_first_chunk::<4>()?;
-        Some(Self {
-            capacity: u32::from_le_bytes(*capacity),
-            inode: u64::from_le_bytes(inode.try_into().ok()?),
-        })
+        Some(Self { capacity: u32::from_le_bytes(*capacity), inode: u64::from_le_bytes(inode.try_into().ok()?) })
     }
 }
 

@@ -11,10 +11,8 @@ struct Mounted(tempfile::TempDir);
 impl Mounted {
     fn new() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k", "pilot-test"])
-            .arg(directory.path())
-            .output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "pilot-test"]).arg(directory.path()).output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self(directory)),
             Ok(_) | Err(_) => None,
@@ -46,8 +44,7 @@ fn a_full_disk_costs_no_promise() {
     assert_eq!(loaded, Loaded::Fresh);
     fill(mounted.0.path());
     for round in 0..5 {
-        file.write(format!("promise {round}").repeat(3000).as_bytes())
-            .unwrap();
+        file.write(format!("promise {round}").repeat(3000).as_bytes()).unwrap();
     }
     drop(file);
     let (file, loaded) = StateFile::open(&path).unwrap();
@@ -64,9 +61,6 @@ fn a_file_that_cannot_be_made_for_lack_of_room_is_refused_and_leaves_nothing_hal
     fill(mounted.0.path());
     let path = mounted.0.path().join("state");
     assert!(StateFile::open(&path).is_err());
-    let names: Vec<_> = std::fs::read_dir(mounted.0.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> = std::fs::read_dir(mounted.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["filler"]);
 }

@@ -27,12 +27,7 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
         return plan;
     }
     if world.record.is_some() {
-        note(
-            &mut plan,
-            Verdict::Refuse,
-            set,
-            "a record exists: the cluster has been founded".to_owned(),
-        );
+        note(&mut plan, Verdict::Refuse, set, "a record exists: the cluster has been founded".to_owned());
         return plan;
     }
     for (name, claim) in &world.claims {
@@ -41,9 +36,7 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
                 &mut plan,
                 Verdict::Refuse,
                 name.as_str(),
-                format!(
-                    "its claim carries the identity {identity}: a cluster was here, nothing is founded"
-                ),
+                format!("its claim carries the identity {identity}: a cluster was here, nothing is founded"),
             );
         } else if let Some(cluster) = &claim.cluster {
             note(
@@ -56,12 +49,7 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
     }
     let declared = world.set.declared();
     if declared.is_empty() {
-        note(
-            &mut plan,
-            Verdict::Wait,
-            set,
-            "its size is 0: there is nobody to found".to_owned(),
-        );
+        note(&mut plan, Verdict::Wait, set, "its size is 0: there is nobody to found".to_owned());
     }
     let mut roster = Vec::new();
     for name in &declared {
@@ -111,29 +99,21 @@ fn answer(world: &World, name: &PilotName) -> Result<Voter, (Verdict, String)> {
         return wait("its pilot and the API do not agree about its claim yet");
     }
     match &report.database.volume {
-        Some(VolumeState::Empty) if report.database.wants_start => Ok(Voter {
-            name: name.clone(),
-            claim: claim.object.uid.clone(),
-        }),
+        Some(VolumeState::Empty) if report.database.wants_start => {
+            Ok(Voter { name: name.clone(), claim: claim.object.uid.clone() })
+        }
         Some(VolumeState::Empty) => wait("its volume is empty and it has not asked to start yet"),
-        Some(VolumeState::Holds(identity)) => Err((
-            Verdict::Refuse,
-            format!("its volume holds {identity}: nothing is founded beside existing data"),
-        )),
+        Some(VolumeState::Holds(identity)) => {
+            Err((Verdict::Refuse, format!("its volume holds {identity}: nothing is founded beside existing data")))
+        }
         Some(VolumeState::HoldsUnknown) => Err((
             Verdict::Refuse,
-            "its volume holds data of an unknown identity: nothing is founded beside existing data"
-                .to_owned(),
+            "its volume holds data of an unknown identity: nothing is founded beside existing data".to_owned(),
         )),
         Some(VolumeState::Unreadable) | None => wait("its volume has not been looked at"),
     }
 }
 
 fn note(plan: &mut Plan, verdict: Verdict, subject: &str, fact: String) {
-    plan.reasons.push(Reason {
-        verdict,
-        subject: subject.to_owned(),
-        rule: Rule::FoundOnce,
-        fact,
-    });
+    plan.reasons.push(Reason { verdict, subject: subject.to_owned(), rule: Rule::FoundOnce, fact });
 }

@@ -28,24 +28,12 @@ pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let plan = Plan::default();
     let record = &facts.record;
     if record.epoch < world.epoch {
-        return write(
-            plan,
-            world,
-            facts,
-            |_| {},
-            Rule::StampFirst,
-            "the record carries an older epoch",
-        );
+        return write(plan, world, facts, |_| {}, Rule::StampFirst, "the record carries an older epoch");
     }
     let set = world.set.object.target(world.epoch)?;
     if world.set.object.stamp < world.epoch {
         let subject = world.set.object.name.clone();
-        return Ok(plan.act(
-            Act::StampSet(set),
-            subject,
-            Rule::StampFirst,
-            "the set carries an older epoch",
-        ));
+        return Ok(plan.act(Act::StampSet(set), subject, Rule::StampFirst, "the set carries an older epoch"));
     }
     match &record.intent {
         Some(intent) => carry_on(plan, bounds, world, facts, intent),
@@ -53,13 +41,7 @@ pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     }
 }
 
-fn carry_on(
-    mut plan: Plan,
-    bounds: Bounds,
-    world: &World,
-    facts: &RecordFacts,
-    intent: &Intent,
-) -> Decision {
+fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     plan.operation = Some(OperationReport {
         operation: intent.operation.clone(),
         kind: intent.kind.word().to_owned(),
@@ -110,32 +92,20 @@ pub(crate) fn write(
     record.epoch = world.epoch;
     change(&mut record);
     let subject = record.cluster.to_string();
-    Ok(plan.act(
-        Act::WriteRecord(target, Box::new(record)),
-        subject,
-        rule,
-        fact,
-    ))
+    Ok(plan.act(Act::WriteRecord(target, Box::new(record)), subject, rule, fact))
 }
 
 /// Opens an intent under the next operation's name.
 pub(crate) fn open(record: &mut ClusterRecord, world: &World, kind: IntentKind) {
     let operation = record.name_operation(kind.word(), &kind.subject().name);
     record.next_operation += 1;
-    record.intent = Some(Intent {
-        operation,
-        begun: world.epoch,
-        kind,
-    });
+    record.intent = Some(Intent { operation, begun: world.epoch, kind });
     record.conditions.retain(|c| c.kind != SIZE_REFUSED);
 }
 
 /// Whether the record says already that this size was refused for this reason.
 pub(crate) fn refusal_is_recorded(record: &ClusterRecord, message: &str) -> bool {
-    record
-        .conditions
-        .iter()
-        .any(|c| c.kind == SIZE_REFUSED && c.status && c.message == message)
+    record.conditions.iter().any(|c| c.kind == SIZE_REFUSED && c.status && c.message == message)
 }
 
 /// Records that a size was refused.

@@ -34,17 +34,9 @@ pub(crate) fn carry_on_forming(
             "the founder's volume is another one than the founding named: an approval would have to name it",
         ));
     }
-    if let (DatabasePhase::Serving, Some(identity)) =
-        (report.database.phase, &report.database.identity)
-    {
-        let member = MemberRecord {
-            claim: founder.claim.clone(),
-            identity: identity.clone(),
-        };
-        let fact = format!(
-            "{} serves as {identity}: the cluster is founded",
-            founder.name
-        );
+    if let (DatabasePhase::Serving, Some(identity)) = (report.database.phase, &report.database.identity) {
+        let member = MemberRecord { claim: founder.claim.clone(), identity: identity.clone() };
+        let fact = format!("{} serves as {identity}: the cluster is founded", founder.name);
         return write(
             plan,
             world,
@@ -57,17 +49,8 @@ pub(crate) fn carry_on_forming(
             fact,
         );
     }
-    let kind = OrderKind::Found {
-        cluster: record.cluster.clone(),
-    };
-    Ok(order_start(
-        plan,
-        intent,
-        &founder.name,
-        report,
-        kind,
-        Rule::FoundOnce,
-    ))
+    let kind = OrderKind::Found { cluster: record.cluster.clone() };
+    Ok(order_start(plan, intent, &founder.name, report, kind, Rule::FoundOnce))
 }
 
 /// A new member's start, until those who are members see it normal and up.
@@ -80,32 +63,21 @@ pub(crate) fn carry_on(
     move_aside: Option<&DatabaseIdentity>,
 ) -> Decision {
     let record = &facts.record;
-    let report = world
-        .live_report(&joiner.name)
-        .filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
+    let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
     let known = report.and_then(|r| r.database.identity.clone());
     let strange = strangers(world, record);
-    let candidate = known
-        .clone()
-        .filter(|i| !record.retired.contains_key(i))
-        .or_else(|| {
-            let normal: Vec<_> = strange
-                .iter()
-                .filter(|(_, s)| *s == RingStatus::Normal)
-                .collect();
-            match normal.as_slice() {
-                [(identity, _)] => Some(identity.clone()),
-                [] | [_, ..] => None,
-            }
-        });
+    let candidate = known.clone().filter(|i| !record.retired.contains_key(i)).or_else(|| {
+        let normal: Vec<_> = strange.iter().filter(|(_, s)| *s == RingStatus::Normal).collect();
+        match normal.as_slice() {
+            [(identity, _)] => Some(identity.clone()),
+            [] | [_, ..] => None,
+        }
+    });
     if let Some(identity) = &candidate {
         match peers_say(world, record, &joiner.name, identity) {
             PeersSay::Normal => {
                 let fact = format!("{} is seen normal and up as {identity}", joiner.name);
-                let member = MemberRecord {
-                    claim: joiner.claim.clone(),
-                    identity: identity.clone(),
-                };
+                let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
                 return write(
                     plan,
                     world,
@@ -132,16 +104,10 @@ pub(crate) fn carry_on(
                 facts,
                 |r| r.intent = None,
                 Rule::JoinByGrant,
-                format!(
-                    "{} is not wanted any more and no member sees it",
-                    joiner.name
-                ),
+                format!("{} is not wanted any more and no member sees it", joiner.name),
             );
         }
-        let claim_changed = world
-            .claims
-            .get(&joiner.name)
-            .is_some_and(|c| c.object.uid != joiner.claim);
+        let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
         if claim_changed && strange.is_empty() {
             return write(
                 plan,
@@ -149,72 +115,36 @@ pub(crate) fn carry_on(
                 facts,
                 |r| r.intent = None,
                 Rule::JoinByGrant,
-                format!(
-                    "the claim of {} is another one now and no member sees the old",
-                    joiner.name
-                ),
+                format!("the claim of {} is another one now and no member sees the old", joiner.name),
             );
         }
-        return Ok(plan.wait(
-            &joiner.name,
-            Rule::JoinByGrant,
-            "the joining pilot has not been heard",
-        ));
+        return Ok(plan.wait(&joiner.name, Rule::JoinByGrant, "the joining pilot has not been heard"));
     };
     if report.database.phase == DatabasePhase::Serving || !report.database.wants_start {
-        let heard = match candidate
-            .as_ref()
-            .map(|i| peers_say(world, record, &joiner.name, i))
-        {
+        let heard = match candidate.as_ref().map(|i| peers_say(world, record, &joiner.name, i)) {
             Some(PeersSay::Unsettled(heard)) => format!(": {heard}"),
             Some(PeersSay::Gone | PeersSay::Normal) | None => String::new(),
         };
-        let progress = report.database.streaming.map_or(String::new(), |p| {
-            format!(", {} of {} bytes", p.done, p.total)
-        });
+        let progress =
+            report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
         return Ok(plan.wait(
             &joiner.name,
             Rule::PeersDecide,
-            format!(
-                "{} is {}{progress}{heard}",
-                joiner.name,
-                phase_word(report.database.phase)
-            ),
+            format!("{} is {}{progress}{heard}", joiner.name, phase_word(report.database.phase)),
         ));
     }
     if let Some(why) = not_all_serving(world, record, None) {
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
     }
-    let kind = OrderKind::Join {
-        cluster: record.cluster.clone(),
-        move_aside: move_aside.cloned(),
-    };
-    Ok(order_start(
-        plan,
-        intent,
-        &joiner.name,
-        report,
-        kind,
-        Rule::JoinByGrant,
-    ))
+    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside: move_aside.cloned() };
+    Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
 }
 
-fn order_start(
-    plan: Plan,
-    intent: &Intent,
-    name: &PilotName,
-    report: &Report,
-    kind: OrderKind,
-    rule: Rule,
-) -> Plan {
+fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {
     let word = kind.name();
     let obeyed = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), word));
     if obeyed || !report.database.wants_start {
-        return plan.wait(
-            name,
-            rule,
-            format!("{name} is {}", phase_word(report.database.phase)),
-        );
+        return plan.wait(name, rule, format!("{name} is {}", phase_word(report.database.phase)));
     }
     let fact = match word {
         OrderName::Found => "every declared volume is empty: it starts as the first member",
@@ -223,12 +153,7 @@ fn order_start(
         }
     };
     plan.act(
-        Act::Order {
-            to: name.clone(),
-            pod: report.about.pod.clone(),
-            operation: intent.operation.clone(),
-            kind,
-        },
+        Act::Order { to: name.clone(), pod: report.about.pod.clone(), operation: intent.operation.clone(), kind },
         name,
         rule,
         fact,
@@ -236,61 +161,41 @@ fn order_start(
 }
 
 /// Whether a new member may begin to join, and which.
-pub(crate) fn begin(
-    mut plan: Plan,
-    bounds: Bounds,
-    world: &World,
-    facts: &RecordFacts,
-) -> Decision {
+pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
     let declared = world.set.declared();
     if let Some(stale) = record.roster.iter().find(|v| {
-        !record.members.contains_key(&v.name)
-            && !declared.contains(&v.name)
-            && !world.pods.contains_key(&v.name)
+        !record.members.contains_key(&v.name) && !declared.contains(&v.name) && !world.pods.contains_key(&v.name)
     }) {
         let name = stale.name.clone();
         let fact = format!("{name} never joined and is not wanted any more");
-        return write(
-            plan,
-            world,
-            facts,
-            |r| without_voter(r, &name),
-            Rule::OneAtATime,
-            fact,
-        );
+        return write(plan, world, facts, |r| without_voter(r, &name), Rule::OneAtATime, fact);
     }
     for name in &declared {
         if let Some(member) = record.members.get(name) {
-            if world
-                .claims
-                .get(name)
-                .is_some_and(|c| c.object.uid != member.claim)
-            {
+            if world.claims.get(name).is_some_and(|c| c.object.uid != member.claim) {
                 plan.note(
                     Verdict::Refuse,
                     name,
                     Rule::UnknownHolds,
-                    format!("its claim is another one than the one that holds {}: an approval would have to name both", member.identity),
+                    format!(
+                        "its claim is another one than the one that holds {}: an approval would have to name both",
+                        member.identity
+                    ),
                 );
             }
             continue;
         }
         let Some(report) = world.live_report(name) else {
-            plan.note(
-                Verdict::Wait,
-                name,
-                Rule::JoinByGrant,
-                "its pilot has not been heard",
-            );
+            plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pilot has not been heard");
             continue;
         };
-        let Some(claim) = report.about.claim.clone().filter(|c| {
-            world
-                .claims
-                .get(name)
-                .is_some_and(|facts| &facts.object.uid == c && !facts.terminating)
-        }) else {
+        let Some(claim) = report
+            .about
+            .claim
+            .clone()
+            .filter(|c| world.claims.get(name).is_some_and(|facts| &facts.object.uid == c && !facts.terminating))
+        else {
             plan.note(
                 Verdict::Wait,
                 name,
@@ -308,20 +213,20 @@ pub(crate) fn begin(
                 Verdict::Wait,
                 name,
                 Rule::JoinByGrant,
-                format!(
-                    "it is {} and has not asked to start",
-                    phase_word(report.database.phase)
-                ),
+                format!("it is {} and has not asked to start", phase_word(report.database.phase)),
             );
             continue;
         }
         let move_aside = match &report.database.volume {
             Some(VolumeState::Empty) => None,
-            Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => {
-                Some(identity.clone())
-            }
+            Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
             Some(VolumeState::Holds(identity)) => {
-                plan.note(Verdict::Refuse, name, Rule::UnknownDataStays, format!("its volume holds {identity}, which is neither a member under this name nor retired"));
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownDataStays,
+                    format!("its volume holds {identity}, which is neither a member under this name nor retired"),
+                );
                 continue;
             }
             Some(VolumeState::HoldsUnknown) => {
@@ -334,12 +239,7 @@ pub(crate) fn begin(
                 continue;
             }
             Some(VolumeState::Unreadable) | None => {
-                plan.note(
-                    Verdict::Wait,
-                    name,
-                    Rule::UnknownHolds,
-                    "its volume has not been looked at",
-                );
+                plan.note(Verdict::Wait, name, Rule::UnknownHolds, "its volume has not been looked at");
                 continue;
             }
         };
@@ -376,20 +276,10 @@ pub(crate) fn begin(
             return Ok(plan.wait(name, Rule::SchemaAgreed, why));
         }
         if let Some((identity, _)) = strangers(world, record).into_iter().next() {
-            return Ok(plan.wait(
-                name,
-                Rule::OneAtATime,
-                format!("{identity} is in the ring and in no record"),
-            ));
+            return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
         }
-        let joiner = Voter {
-            name: name.clone(),
-            claim,
-        };
-        let fact = format!(
-            "{name} asks to start and {} members are wanted: it joins",
-            world.set.replicas
-        );
+        let joiner = Voter { name: name.clone(), claim };
+        let fact = format!("{name} asks to start and {} members are wanted: it joins", world.set.replicas);
         return write(
             plan,
             world,

@@ -6,11 +6,7 @@ use protocol::id::{PilotName, Voter};
 use protocol::record::ClusterRecord;
 
 /// The next mark that is missing, if any.
-pub(crate) fn next(
-    plan: &Plan,
-    world: &World,
-    record: &ClusterRecord,
-) -> Result<Option<Plan>, Outranked> {
+pub(crate) fn next(plan: &Plan, world: &World, record: &ClusterRecord) -> Result<Option<Plan>, Outranked> {
     for (name, member) in &record.members {
         let Some(claim) = world.claims.get(name) else {
             continue;
@@ -18,11 +14,8 @@ pub(crate) fn next(
         if claim.object.uid != member.claim {
             continue;
         }
-        let wanted = ClaimMarks {
-            cluster: record.cluster.clone(),
-            identity: Some(member.identity.clone()),
-            retired: false,
-        };
+        let wanted =
+            ClaimMarks { cluster: record.cluster.clone(), identity: Some(member.identity.clone()), retired: false };
         if let Some(plan) = mark(plan, world, name, wanted)? {
             return Ok(Some(plan));
         }
@@ -52,12 +45,7 @@ pub(crate) fn mark(
         (Some(identity), true) => format!("its claim holds the retired {identity}"),
         (None, _) => "its claim holds nothing".to_owned(),
     };
-    Ok(Some(plan.clone().act(
-        Act::MarkClaim(target, wanted),
-        name,
-        Rule::PeersDecide,
-        fact,
-    )))
+    Ok(Some(plan.clone().act(Act::MarkClaim(target, wanted), name, Rule::PeersDecide, fact)))
 }
 
 /// The roster with this voter, in order of name.

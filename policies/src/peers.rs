@@ -23,14 +23,10 @@ fn rings<'a>(
     record: &'a ClusterRecord,
     except: &'a PilotName,
 ) -> impl Iterator<Item = (&'a PilotName, &'a [RingMember])> {
-    record
-        .members
-        .keys()
-        .filter(move |n| *n != except)
-        .filter_map(|name| {
-            let report = world.live_report(name)?;
-            Some((name, report.ring.as_deref()?))
-        })
+    record.members.keys().filter(move |n| *n != except).filter_map(|name| {
+        let report = world.live_report(name)?;
+        Some((name, report.ring.as_deref()?))
+    })
 }
 
 /// What the members other than `name` say of `identity`.
@@ -105,10 +101,7 @@ fn knows_the_others(ring: &[RingMember], record: &ClusterRecord, except: &PilotN
 }
 
 /// Identities that are in some ring as joining, normal or leaving, and that the record does not know.
-pub(crate) fn strangers(
-    world: &World,
-    record: &ClusterRecord,
-) -> BTreeSet<(DatabaseIdentity, RingStatus)> {
+pub(crate) fn strangers(world: &World, record: &ClusterRecord) -> BTreeSet<(DatabaseIdentity, RingStatus)> {
     let mut found = BTreeSet::new();
     for name in record.members.keys() {
         let Some(ring) = world.live_report(name).and_then(|r| r.ring.as_ref()) else {
@@ -126,11 +119,7 @@ pub(crate) fn strangers(
 }
 
 /// Why not every member, but the one left out, serves and is seen up and normal by all others; `None` where all do.
-pub(crate) fn not_all_serving(
-    world: &World,
-    record: &ClusterRecord,
-    left_out: Option<&PilotName>,
-) -> Option<String> {
+pub(crate) fn not_all_serving(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
     let counted = || record.members.iter().filter(|(n, _)| Some(*n) != left_out);
     for (name, _) in counted() {
         match world.live_report(name) {
@@ -162,34 +151,19 @@ pub(crate) fn not_all_serving(
 }
 
 /// Why it is not certain that all members have one schema; `None` where it is.
-pub(crate) fn schema_unsettled(
-    world: &World,
-    record: &ClusterRecord,
-    left_out: Option<&PilotName>,
-) -> Option<String> {
-    record
-        .members
-        .keys()
-        .filter(|n| Some(*n) != left_out)
-        .find_map(|name| {
-            match world
-                .live_report(name)
-                .and_then(|r| r.database.schema_agreed)
-            {
-                Some(true) => None,
-                Some(false) => Some(format!("{name} sees more than one schema version")),
-                None => Some(format!("{name} has not told its schema version")),
-            }
-        })
+pub(crate) fn schema_unsettled(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
+    record.members.keys().filter(|n| Some(*n) != left_out).find_map(|name| {
+        match world.live_report(name).and_then(|r| r.database.schema_agreed) {
+            Some(true) => None,
+            Some(false) => Some(format!("{name} sees more than one schema version")),
+            None => Some(format!("{name} has not told its schema version")),
+        }
+    })
 }
 
 /// The highest replication factor that any live member knows; `None` where none knows.
 pub(crate) fn replication(world: &World, record: &ClusterRecord) -> Option<u32> {
-    record
-        .members
-        .keys()
-        .filter_map(|name| world.live_report(name)?.database.replication)
-        .max()
+    record.members.keys().filter_map(|name| world.live_report(name)?.database.replication).max()
 }
 
 fn word(status: RingStatus) -> &'static str {

@@ -145,38 +145,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn note(
-        &mut self,
-        verdict: Verdict,
-        subject: impl ToString,
-        rule: Rule,
-        fact: impl Into<String>,
-    ) {
-        self.reasons.push(Reason {
-            verdict,
-            subject: subject.to_string(),
-            rule,
-            fact: fact.into(),
-        });
+    pub(crate) fn note(&mut self, verdict: Verdict, subject: impl ToString, rule: Rule, fact: impl Into<String>) {
+        self.reasons.push(Reason { verdict, subject: subject.to_string(), rule, fact: fact.into() });
     }
 
-    pub(crate) fn wait(
-        mut self,
-        subject: impl ToString,
-        rule: Rule,
-        fact: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn wait(mut self, subject: impl ToString, rule: Rule, fact: impl Into<String>) -> Self {
         self.note(Verdict::Wait, subject, rule, fact);
         self
     }
 
-    pub(crate) fn act(
-        mut self,
-        act: Act,
-        subject: impl ToString,
-        rule: Rule,
-        fact: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn act(mut self, act: Act, subject: impl ToString, rule: Rule, fact: impl Into<String>) -> Self {
         self.note(Verdict::Act, subject, rule, fact);
         self.act = Some(act);
         self

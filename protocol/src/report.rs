@@ -169,9 +169,7 @@ pub enum ReportError {
     #[error("key `{0}` is missing: the peer has not told it yet")]
     Missing(&'static str),
     /// A value is not what its key says.
-    #[error(
-        "key `{key}` holds what is no {key} report ({why}): the peer may be newer than this pilot"
-    )]
+    #[error("key `{key}` holds what is no {key} report ({why}): the peer may be newer than this pilot")]
     Value {
         /// Which key.
         key: String,
@@ -205,12 +203,7 @@ impl Report {
         put(&mut values, keys::WHY, &self.why)?;
         let lines = self.ring.as_ref().map(Vec::len);
         put(&mut values, keys::RING, &lines)?;
-        for (number, chunk) in self
-            .ring
-            .iter()
-            .flat_map(|r| r.chunks(RING_LINES))
-            .enumerate()
-        {
+        for (number, chunk) in self.ring.iter().flat_map(|r| r.chunks(RING_LINES)).enumerate() {
             put(&mut values, &format!("{}.{number}", keys::RING), &chunk)?;
         }
         Ok(values)
@@ -249,37 +242,22 @@ impl Report {
     }
 }
 
-fn put<T: Serialize>(
-    values: &mut BTreeMap<String, String>,
-    key: &str,
-    value: &T,
-) -> Result<(), ReportError> {
-    let text = serde_json::to_string(value).map_err(|e| ReportError::Value {
-        key: key.to_owned(),
-        why: e.to_string(),
-    })?;
+fn put<T: Serialize>(values: &mut BTreeMap<String, String>, key: &str, value: &T) -> Result<(), ReportError> {
+    let text =
+        serde_json::to_string(value).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })?;
     if text.len() > keys::LONGEST_VALUE {
-        return Err(ReportError::TooLong {
-            key: key.to_owned(),
-            length: text.len(),
-        });
+        return Err(ReportError::TooLong { key: key.to_owned(), length: text.len() });
     }
     values.insert(key.to_owned(), text);
     Ok(())
 }
 
-fn get<T: serde::de::DeserializeOwned>(
-    values: &BTreeMap<String, String>,
-    key: &'static str,
-) -> Result<T, ReportError> {
+fn get<T: serde::de::DeserializeOwned>(values: &BTreeMap<String, String>, key: &'static str) -> Result<T, ReportError> {
     parse(key, values.get(key).ok_or(ReportError::Missing(key))?)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, ReportError> {
-    serde_json::from_str(text).map_err(|e| ReportError::Value {
-        key: key.to_owned(),
-        why: e.to_string(),
-    })
+    serde_json::from_str(text).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })
 }
 
 #[cfg(test)]
@@ -330,10 +308,7 @@ pub(crate) mod tests {
             mesh: MeshReport {
                 promise: Some(Promise {
                     epoch: Epoch(3),
-                    holder: PilotId {
-                        name: PilotName::parse("c-0").expect("valid"),
-                        generation: Generation(5),
-                    },
+                    holder: PilotId { name: PilotName::parse("c-0").expect("valid"), generation: Generation(5) },
                 }),
                 role: Role::Follower,
                 api: ApiReach::Reachable,

@@ -102,10 +102,7 @@ impl ChitchatMembership {
     /// # Errors
     /// When the socket cannot be had, or the address advertised is none.
     pub async fn start(start: GossipStart) -> Result<Self, GossipError> {
-        let listen = |source| GossipError::Listen {
-            listen: start.listen,
-            source,
-        };
+        let listen = |source| GossipError::Listen { listen: start.listen, source };
         let socket = UdpSocket::bind(start.listen).await.map_err(listen)?;
         // The system may grant less; then a burst loses more, and gossip repeats it.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
@@ -117,11 +114,7 @@ impl ChitchatMembership {
         if advertise.ip().is_unspecified() || advertise.port() == 0 {
             return Err(GossipError::Advertise { advertise });
         }
-        let identity = Identity {
-            cluster: start.cluster.clone(),
-            name: start.name.clone(),
-            advertise,
-        };
+        let identity = Identity { cluster: start.cluster.clone(), name: start.name.clone(), advertise };
         let network = Network::start(socket, identity, start.generation, start.ring.clone())?;
         let (values, values_rx) = watch::channel(Values::new());
         let (seeds, seeds_rx) = watch::channel(start.seeds.clone());
@@ -166,14 +159,7 @@ impl ChitchatMembership {
             departing: false,
         };
         tokio::spawn(supervisor.run(commands_rx));
-        Ok(Self {
-            view,
-            values,
-            seeds,
-            commands,
-            network,
-            allow_cuts: start.allow_cuts,
-        })
+        Ok(Self { view, values, seeds, commands, network, allow_cuts: start.allow_cuts })
     }
 
     /// Word of every new view: at least two a round.
@@ -331,7 +317,12 @@ impl Supervisor {
         end
     }
 
-    async fn watch(&mut self, chitchat: &ChitchatHandle, commands: &mut mpsc::Receiver<Command>, changed: &Notify) -> LifeEnd {
+    async fn watch(
+        &mut self,
+        chitchat: &ChitchatHandle,
+        commands: &mut mpsc::Receiver<Command>,
+        changed: &Notify,
+    ) -> LifeEnd {
         let mut observer = Observer::default();
         let ended = chitchat.termination_watcher();
         tokio::pin!(ended);
@@ -463,9 +454,7 @@ impl Supervisor {
             self.incident(IncidentKind::Woken { gap });
         }
         let settings = self.settings;
-        let seen = chitchat
-            .with_chitchat(|chitchat| observer.look(now, chitchat, &settings))
-            .await;
+        let seen = chitchat.with_chitchat(|chitchat| observer.look(now, chitchat, &settings)).await;
         let mut counters = self.network.counters();
         counters.undecodable = self.counts.undecodable.load(Ordering::Relaxed);
         counters.foreign = self.counts.foreign.load(Ordering::Relaxed);

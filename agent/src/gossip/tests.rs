@@ -38,7 +38,14 @@ struct Node {
     address: SocketAddr,
 }
 
-async fn node_of(cluster: &str, who: &str, generation: u64, listen: SocketAddr, secret: Arc<KeyRing>, seeds: &[SocketAddr]) -> Node {
+async fn node_of(
+    cluster: &str,
+    who: &str,
+    generation: u64,
+    listen: SocketAddr,
+    secret: Arc<KeyRing>,
+    seeds: &[SocketAddr],
+) -> Node {
     let (ring, shared): (_, SharedKeyRing) = watch::channel(secret);
     let gossip = ChitchatMembership::start(GossipStart {
         settings: quick(),
@@ -91,11 +98,7 @@ impl Node {
 }
 
 fn live(view: &MembershipView) -> Vec<&str> {
-    view.peers
-        .iter()
-        .filter(|(_, peer)| peer.liveness == Liveness::Live)
-        .map(|(name, _)| name.as_str())
-        .collect()
+    view.peers.iter().filter(|(_, peer)| peer.liveness == Liveness::Live).map(|(name, _)| name.as_str()).collect()
 }
 
 async fn three() -> (Node, Node, Node) {
@@ -189,7 +192,8 @@ async fn forged_replayed_cut_off_flipped_and_flooding_datagrams_change_nothing()
         }
     }
     // Genuine ones, flipped, and then replayed: an insider that has only just left, on the wire.
-    let mut insider = Sealer::new(ClusterId::new("c"), name("z"), Generation(1), attacker.local_addr().expect("bound")).expect("random");
+    let mut insider = Sealer::new(ClusterId::new("c"), name("z"), Generation(1), attacker.local_addr().expect("bound"))
+        .expect("random");
     let genuine = insider.seal(&known, Some("b"), b"no gossip message").expect("sealed").remove(0);
     for bit in 0..genuine.len() * 8 {
         let mut flipped = genuine.clone();
@@ -250,16 +254,12 @@ async fn a_restarted_pilot_is_seen_in_its_newest_life_only() {
 async fn a_departing_pilot_is_gone_at_once_and_a_dropped_one_falls_silent() {
     let (a, b, c) = three().await;
     tokio::join!(c.gossip.depart(), async {
-        let seen = a
-            .until("c departed", |view| view.peers[&name("c")].liveness == Liveness::Departed)
-            .await;
+        let seen = a.until("c departed", |view| view.peers[&name("c")].liveness == Liveness::Departed).await;
         let c = &seen.peers[&name("c")];
         assert!(c.timeout.is_some_and(|timeout| c.silence < timeout), "by its word, not by its silence");
     });
     drop(b.gossip);
-    let seen = a
-        .until("b silent", |view| view.peers[&name("b")].liveness == Liveness::Silent)
-        .await;
+    let seen = a.until("b silent", |view| view.peers[&name("b")].liveness == Liveness::Silent).await;
     assert!(seen.peers[&name("b")].met);
     a.until("lonely", |view| view.lonely).await;
 }
@@ -281,11 +281,8 @@ async fn a_gossip_task_that_ends_is_restarted_under_a_higher_life() {
 #[tokio::test]
 async fn a_key_is_rotated_in_three_steps_and_the_mesh_lives_through_each() {
     let (mut a, mut b, c) = three().await;
-    let steps: [(&[(&str, &[u8])], &str); 3] = [
-        (&[("k", OLD), ("n", NEW)], "k"),
-        (&[("k", OLD), ("n", NEW)], "n"),
-        (&[("n", NEW)], "n"),
-    ];
+    let steps: [(&[(&str, &[u8])], &str); 3] =
+        [(&[("k", OLD), ("n", NEW)], "k"), (&[("k", OLD), ("n", NEW)], "n"), (&[("n", NEW)], "n")];
     for (step, (keys, primary)) in steps.into_iter().enumerate() {
         let ring = ring(keys, primary);
         // One after the other, as mounts change: in between the rings differ.

@@ -1,11 +1,7 @@
 //! Calls into HTTP and answers into facts. Decides nothing.
 
-use crate::kubernetes::call::{
-    Answer, Call, EventContent, Failure, LeaseContent, LeaseFacts, OwnPod,
-};
-use policies::world::{
-    ClaimFacts, ObjectRead, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target,
-};
+use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseContent, LeaseFacts, OwnPod};
+use policies::world::{ClaimFacts, ObjectRead, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, PilotId, PilotName, Uid};
 use protocol::record::ClusterRecord;
@@ -71,21 +67,11 @@ const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 
 fn get(path: String) -> HttpCall {
-    HttpCall {
-        method: "GET",
-        path,
-        content_type: JSON,
-        body: None,
-    }
+    HttpCall { method: "GET", path, content_type: JSON, body: None }
 }
 
 fn send(method: &'static str, path: String, content_type: &'static str, body: Value) -> HttpCall {
-    HttpCall {
-        method,
-        path,
-        content_type,
-        body: Some(body),
-    }
+    HttpCall { method, path, content_type, body: Some(body) }
 }
 
 /// The HTTP request of a call. `wall` is the wall clock as RFC 3339 with microseconds: for people, in no decision.
@@ -99,26 +85,15 @@ pub fn encode(names: &Names, call: &Call, wall: &str) -> Result<HttpCall, Failur
     let set = format!("/apis/apps/v1/namespaces/{ns}/statefulsets/{}", names.set);
     Ok(match call {
         Call::GetLease => get(format!("{leases}/{}", names.lease())),
-        Call::CreateLease(content) => {
-            send("POST", leases, JSON, lease_body(names, content, None, wall))
-        }
-        Call::ReplaceLease {
-            uid,
-            version,
-            content,
-        } => send(
+        Call::CreateLease(content) => send("POST", leases, JSON, lease_body(names, content, None, wall)),
+        Call::ReplaceLease { uid, version, content } => send(
             "PUT",
             format!("{leases}/{}", names.lease()),
             JSON,
             lease_body(names, content, Some((uid, version)), wall),
         ),
         Call::GetRecord => get(format!("{}/{}", core("configmaps"), names.record())),
-        Call::CreateRecord(record) => send(
-            "POST",
-            core("configmaps"),
-            JSON,
-            record_body(names, record, None)?,
-        ),
+        Call::CreateRecord(record) => send("POST", core("configmaps"), JSON, record_body(names, record, None)?),
         Call::ReplaceRecord(target, record) => send(
             "PUT",
             format!("{}/{}", core("configmaps"), target.name()),
@@ -126,12 +101,7 @@ pub fn encode(names: &Names, call: &Call, wall: &str) -> Result<HttpCall, Failur
             record_body(names, record, Some(target))?,
         ),
         Call::GetSet => get(set),
-        Call::StampSet(target) => send(
-            "PATCH",
-            set,
-            MERGE,
-            json!({ "metadata": guard(target, &[]) }),
-        ),
+        Call::StampSet(target) => send("PATCH", set, MERGE, json!({ "metadata": guard(target, &[]) })),
         Call::Scale(target, replicas) => send(
             "PUT",
             format!("{set}/scale"),
@@ -153,11 +123,7 @@ pub fn encode(names: &Names, call: &Call, wall: &str) -> Result<HttpCall, Failur
         Call::MarkClaim(target, marks) => {
             let identity = marks.identity.as_ref().map(|i| i.as_str().to_owned());
             let retired = marks.retired.then(|| "true".to_owned());
-            let marks = [
-                (CLUSTER, Some(marks.cluster.as_str().to_owned())),
-                (IDENTITY, identity),
-                (RETIRED, retired),
-            ];
+            let marks = [(CLUSTER, Some(marks.cluster.as_str().to_owned())), (IDENTITY, identity), (RETIRED, retired)];
             send(
                 "PATCH",
                 format!("{}/{}", core("persistentvolumeclaims"), target.name()),
@@ -166,17 +132,10 @@ pub fn encode(names: &Names, call: &Call, wall: &str) -> Result<HttpCall, Failur
             )
         }
         Call::GetOwnPod => get(format!("{}/{}", core("pods"), names.pod)),
-        Call::GetOwnClaim => get(format!(
-            "{}/{}",
-            core("persistentvolumeclaims"),
-            names.claim(&names.pod)
-        )),
-        Call::PostEvent(event) => send(
-            "POST",
-            format!("/apis/events.k8s.io/v1/namespaces/{ns}/events"),
-            JSON,
-            event_body(names, event, wall),
-        ),
+        Call::GetOwnClaim => get(format!("{}/{}", core("persistentvolumeclaims"), names.claim(&names.pod))),
+        Call::PostEvent(event) => {
+            send("POST", format!("/apis/events.k8s.io/v1/namespaces/{ns}/events"), JSON, event_body(names, event, wall))
+        }
     })
 }
 
@@ -190,12 +149,7 @@ fn guard(target: &Target, annotations: &[(&str, Option<String>)]) -> Value {
     json!({ "uid": target.uid(), "resourceVersion": target.version().0, "annotations": map })
 }
 
-fn lease_body(
-    names: &Names,
-    content: &LeaseContent,
-    read: Option<(&Uid, &ResourceVersion)>,
-    wall: &str,
-) -> Value {
+fn lease_body(names: &Names, content: &LeaseContent, read: Option<(&Uid, &ResourceVersion)>, wall: &str) -> Value {
     let mut annotations = serde_json::Map::new();
     annotations.insert(EPOCH.to_owned(), json!(content.epoch.to_string()));
     if let Some(cluster) = &content.cluster {
@@ -212,11 +166,7 @@ fn lease_body(
         metadata["resourceVersion"] = json!(version.0);
     }
     let seconds = content.duration.0.div_ceil(1000).max(1);
-    let holder = content
-        .holder
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let holder = content.holder.as_ref().map(ToString::to_string).unwrap_or_default();
     json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -234,13 +184,9 @@ fn labels(names: &Names) -> Value {
     json!({ "app.kubernetes.io/managed-by": "pilotmesh", "pilotmesh.io/set": names.set })
 }
 
-fn record_body(
-    names: &Names,
-    record: &ClusterRecord,
-    target: Option<&Target>,
-) -> Result<Value, Failure> {
-    let text = serde_json::to_string_pretty(record)
-        .map_err(|e| unreadable(format!("the record cannot be written: {e}")))?;
+fn record_body(names: &Names, record: &ClusterRecord, target: Option<&Target>) -> Result<Value, Failure> {
+    let text =
+        serde_json::to_string_pretty(record).map_err(|e| unreadable(format!("the record cannot be written: {e}")))?;
     let mut metadata = json!({
         "name": names.record(),
         "namespace": names.namespace,
@@ -251,9 +197,7 @@ fn record_body(
         metadata["uid"] = json!(target.uid());
         metadata["resourceVersion"] = json!(target.version().0);
     }
-    Ok(
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "record": text } }),
-    )
+    Ok(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "record": text } }))
 }
 
 fn event_body(names: &Names, event: &EventContent, wall: &str) -> Value {
@@ -297,15 +241,8 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
             | Call::StampSet(_)
             | Call::Scale(..)
             | Call::MarkClaim(..) => return Err(Failure::Conflict(message())),
-            Call::CreateLease(_)
-            | Call::CreateRecord(_)
-            | Call::ListPods
-            | Call::ListClaims
-            | Call::PostEvent(_) => {
-                return Err(Failure::Refused {
-                    status,
-                    message: message(),
-                });
+            Call::CreateLease(_) | Call::CreateRecord(_) | Call::ListPods | Call::ListClaims | Call::PostEvent(_) => {
+                return Err(Failure::Refused { status, message: message() });
             }
         },
         409 | 412 | 422 => return Err(Failure::Conflict(message())),
@@ -313,26 +250,18 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
             return Err(Failure::Ambiguous(format!("{status}: {}", message())));
         }
         _ => {
-            return Err(Failure::Refused {
-                status,
-                message: message(),
-            });
+            return Err(Failure::Refused { status, message: message() });
         }
     }
     match call {
-        Call::GetLease | Call::CreateLease(_) | Call::ReplaceLease { .. } => {
-            Ok(Answer::Lease(Some(lease(body)?)))
-        }
+        Call::GetLease | Call::CreateLease(_) | Call::ReplaceLease { .. } => Ok(Answer::Lease(Some(lease(body)?))),
         Call::GetRecord => Ok(Answer::Record(Some(Box::new(record(body)?)))),
         Call::GetSet => Ok(Answer::Set(Some(set(body)?))),
         Call::ListPods => list(
             body,
             |name| names.pod_of(name),
             |item| {
-                Ok(PodFacts {
-                    object: object(item)?,
-                    terminating: item["metadata"]["deletionTimestamp"].is_string(),
-                })
+                Ok(PodFacts { object: object(item)?, terminating: item["metadata"]["deletionTimestamp"].is_string() })
             },
         )
         .map(Answer::Pods),
@@ -342,9 +271,7 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
             let grace = body["metadata"]["deletionGracePeriodSeconds"].as_u64();
             Ok(Answer::OwnPod(Some(OwnPod {
                 uid: object(body)?.uid,
-                grace: grace
-                    .filter(|_| deleted)
-                    .map(|s| Millis(s.saturating_mul(1000))),
+                grace: grace.filter(|_| deleted).map(|s| Millis(s.saturating_mul(1000))),
             })))
         }
         Call::GetOwnClaim => Ok(Answer::OwnClaim(Some(claim(body)?))),
@@ -365,10 +292,7 @@ impl Names {
     }
 
     fn pod_of_claim(&self, name: &str) -> Option<PilotName> {
-        self.pod_of(
-            name.strip_prefix(self.claim_template.as_str())?
-                .strip_prefix('-')?,
-        )
+        self.pod_of(name.strip_prefix(self.claim_template.as_str())?.strip_prefix('-')?)
     }
 }
 
@@ -377,9 +301,7 @@ fn list<T>(
     whose: impl Fn(&str) -> Option<PilotName>,
     read: impl Fn(&Value) -> Result<T, Failure>,
 ) -> Result<BTreeMap<PilotName, T>, Failure> {
-    let items = body["items"]
-        .as_array()
-        .ok_or_else(|| unreadable("a list without items"))?;
+    let items = body["items"].as_array().ok_or_else(|| unreadable("a list without items"))?;
     let mut facts = BTreeMap::new();
     for item in items {
         let name = item["metadata"]["name"].as_str().unwrap_or_default();
@@ -395,9 +317,7 @@ fn unreadable(what: impl Into<String>) -> Failure {
 }
 
 fn text<'a>(value: &'a Value, what: &str) -> Result<&'a str, Failure> {
-    value
-        .as_str()
-        .ok_or_else(|| unreadable(format!("{what} is missing")))
+    value.as_str().ok_or_else(|| unreadable(format!("{what} is missing")))
 }
 
 fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -408,11 +328,10 @@ fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
 fn stamp(value: &Value) -> Result<Epoch, Failure> {
     match annotation(value, EPOCH) {
         None => Ok(Epoch::NONE),
-        Some(text) => text.parse().map(Epoch).map_err(|_| {
-            unreadable(format!(
-                "annotation {EPOCH} is `{text}`, not a number: restore or remove it"
-            ))
-        }),
+        Some(text) => text
+            .parse()
+            .map(Epoch)
+            .map_err(|_| unreadable(format!("annotation {EPOCH} is `{text}`, not a number: restore or remove it"))),
     }
 }
 
@@ -421,9 +340,7 @@ fn object(value: &Value) -> Result<ObjectRead, Failure> {
     Ok(ObjectRead {
         name: text(&meta["name"], "metadata.name")?.to_owned(),
         uid: Uid::new(text(&meta["uid"], "metadata.uid")?),
-        version: ResourceVersion(
-            text(&meta["resourceVersion"], "metadata.resourceVersion")?.to_owned(),
-        ),
+        version: ResourceVersion(text(&meta["resourceVersion"], "metadata.resourceVersion")?.to_owned()),
         stamp: stamp(value)?,
     })
 }
@@ -433,10 +350,11 @@ fn lease(body: &Value) -> Result<LeaseFacts, Failure> {
     let spec = &body["spec"];
     let holder = match spec["holderIdentity"].as_str().unwrap_or_default() {
         "" => None,
-        text => Some(
-            PilotId::parse(text)
-                .ok_or_else(|| unreadable(format!("the Lease is held by `{text}`, which is no pilot: delete the Lease if that is a mistake")))?,
-        ),
+        text => Some(PilotId::parse(text).ok_or_else(|| {
+            unreadable(format!(
+                "the Lease is held by `{text}`, which is no pilot: delete the Lease if that is a mistake"
+            ))
+        })?),
     };
     Ok(LeaseFacts {
         uid: read.uid,
@@ -445,16 +363,8 @@ fn lease(body: &Value) -> Result<LeaseFacts, Failure> {
             holder,
             epoch: read.stamp,
             cluster: annotation(body, CLUSTER).map(ClusterId::new),
-            duration: Millis(
-                spec["leaseDurationSeconds"]
-                    .as_u64()
-                    .unwrap_or(0)
-                    .saturating_mul(1000),
-            ),
-            transitions: spec["leaseTransitions"]
-                .as_u64()
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(0),
+            duration: Millis(spec["leaseDurationSeconds"].as_u64().unwrap_or(0).saturating_mul(1000)),
+            transitions: spec["leaseTransitions"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         },
     })
 }
@@ -462,8 +372,8 @@ fn lease(body: &Value) -> Result<LeaseFacts, Failure> {
 fn record(body: &Value) -> Result<RecordFacts, Failure> {
     let object = object(body)?;
     let text = text(&body["data"]["record"], "data.record")?;
-    let record: ClusterRecord = serde_json::from_str(text)
-        .map_err(|e| unreadable(format!("the record in ConfigMap {}: {e}", object.name)))?;
+    let record: ClusterRecord =
+        serde_json::from_str(text).map_err(|e| unreadable(format!("the record in ConfigMap {}: {e}", object.name)))?;
     Ok(RecordFacts { object, record })
 }
 

@@ -56,13 +56,7 @@ impl Accounts {
             Some(run) if run.pod == *pod => self.ended(
                 now,
                 care,
-                ProcessEnd {
-                    code: None,
-                    signal: None,
-                    unintended: !run.ending,
-                    out_of_memory: false,
-                    ran: Millis(0),
-                },
+                ProcessEnd { code: None, signal: None, unintended: !run.ending, out_of_memory: false, ran: Millis(0) },
             ),
             // Another pod ended with all that was in it: no fault of the database.
             Some(_) | None => {}
@@ -79,10 +73,7 @@ impl Accounts {
     /// The database is about to be started.
     pub fn starting(&mut self, pod: &Uid) {
         self.starts = self.starts.saturating_add(1);
-        self.open = Some(OpenRun {
-            pod: pod.clone(),
-            ending: false,
-        });
+        self.open = Some(OpenRun { pod: pod.clone(), ending: false });
     }
 
     /// The database has ended.
@@ -119,13 +110,6 @@ impl Accounts {
 
 /// The pause after so many failures: the first is `backoff_from`, each further twice as long, `backoff_to` at most.
 pub fn doubled(care: &Care, failures: u32) -> Duration {
-    let factor = 1_u64
-        .checked_shl(failures.saturating_sub(1))
-        .unwrap_or(u64::MAX);
-    Duration::from_millis(
-        care.backoff_from
-            .0
-            .saturating_mul(factor)
-            .min(care.backoff_to.0),
-    )
+    let factor = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_millis(care.backoff_from.0.saturating_mul(factor).min(care.backoff_to.0))
 }

@@ -11,18 +11,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, clap::Args)]
 pub struct LaunchArgs {
     /// The socket on which the agent is served, in a volume that both containers mount.
-    #[arg(
-        long,
-        env = "PILOT_LAUNCHER_SOCKET",
-        default_value = "/var/run/pilot/launcher.sock"
-    )]
+    #[arg(long, env = "PILOT_LAUNCHER_SOCKET", default_value = "/var/run/pilot/launcher.sock")]
     pub socket: PathBuf,
     /// Where permission, leave and crash accounts are kept, on the database's volume.
-    #[arg(
-        long,
-        env = "PILOT_LAUNCHER_STATE",
-        default_value = "/var/lib/pilot/launcher"
-    )]
+    #[arg(long, env = "PILOT_LAUNCHER_STATE", default_value = "/var/lib/pilot/launcher")]
     pub state_dir: PathBuf,
     /// The uid of this pod (downward API, `metadata.uid`).
     #[arg(long, env = "POD_UID")]

@@ -53,10 +53,7 @@ struct Tail {
 
 impl Children {
     pub(super) fn new(adopts: bool) -> Self {
-        Self {
-            running: BTreeMap::new(),
-            adopts,
-        }
+        Self { running: BTreeMap::new(), adopts }
     }
 
     /// Starts a program in a process group of its own. With `keep`, its output is kept; else it is passed through.
@@ -68,11 +65,7 @@ impl Children {
             ));
         };
         let stdio = || {
-            if keep {
-                Stdio::piped()
-            } else {
-                Stdio::inherit()
-            }
+            if keep { Stdio::piped() } else { Stdio::inherit() }
         };
         let mut child = Command::new(name)
             .args(arguments)
@@ -146,9 +139,7 @@ impl Children {
 
     /// Kills every group that is left.
     pub(super) fn kill_all(&self) -> io::Result<()> {
-        self.running
-            .keys()
-            .try_for_each(|pid| signal_group(*pid, Signal::Kill))
+        self.running.keys().try_for_each(|pid| signal_group(*pid, Signal::Kill))
     }
 }
 
@@ -186,10 +177,7 @@ impl Tail {
 
     async fn finish(self) -> String {
         let mut reader = self.reader;
-        if tokio::time::timeout(OUTPUT_GRACE, &mut reader)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(OUTPUT_GRACE, &mut reader).await.is_err() {
             // Somebody outside of the group holds the pipe.
             reader.abort();
         }

@@ -44,15 +44,9 @@ impl Connection {
         let reader = tokio::spawn(async move {
             let why = read_lines(client, read, &to).await.err();
             // Where the launcher itself has ended nobody is left to be told.
-            let _ = to
-                .send(FromClient::Closed(client, why.map(|why| why.to_string())))
-                .await;
+            let _ = to.send(FromClient::Closed(client, why.map(|why| why.to_string()))).await;
         });
-        Self {
-            lines,
-            writer,
-            reader,
-        }
+        Self { lines, writer, reader }
     }
 
     /// Sends a line; `false` where the agent does not take them.
@@ -67,19 +61,12 @@ impl Connection {
     }
 }
 
-async fn read_lines(
-    client: Client,
-    read: OwnedReadHalf,
-    to: &mpsc::Sender<FromClient>,
-) -> io::Result<()> {
+async fn read_lines(client: Client, read: OwnedReadHalf, to: &mpsc::Sender<FromClient>) -> io::Result<()> {
     let mut read = BufReader::new(read);
     loop {
         let mut line = Vec::new();
         let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX);
-        let length = (&mut read)
-            .take(most + 1)
-            .read_until(b'\n', &mut line)
-            .await?;
+        let length = (&mut read).take(most + 1).read_until(b'\n', &mut line).await?;
         if length == 0 {
             return Ok(());
         }

@@ -43,9 +43,7 @@ pub(super) fn started_at(pid: u32) -> Option<u64> {
 /// Resident memory in bytes.
 pub(super) fn resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -60,20 +58,14 @@ pub(super) fn open_files(pid: u32) -> Option<u64> {
 pub(super) fn memory_events() -> Option<PathBuf> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let ours = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let path = Path::new("/sys/fs/cgroup")
-        .join(ours.trim_start_matches('/'))
-        .join("memory.events");
+    let path = Path::new("/sys/fs/cgroup").join(ours.trim_start_matches('/')).join("memory.events");
     path.exists().then_some(path)
 }
 
 /// Kills for lack of memory so far; `None` where that cannot be read.
 pub(super) fn memory_kills(events: Option<&Path>) -> Option<u64> {
     let text = std::fs::read_to_string(events?).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))?
-        .trim()
-        .parse()
-        .ok()
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -92,11 +84,7 @@ mod tests {
     #[test]
     fn kills_for_lack_of_memory_are_counted_where_they_can_be_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(
-            file.path(),
-            "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n",
-        )
-        .unwrap();
+        std::fs::write(file.path(), "low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n").unwrap();
         assert_eq!(memory_kills(Some(file.path())), Some(2));
         assert_eq!(memory_kills(Some(Path::new("/nonexistent"))), None);
         assert_eq!(memory_kills(None), None);

@@ -21,8 +21,8 @@ use super::accounts::{Accounts, doubled};
 use super::memory::{LeaveMemory, Memory};
 use protocol::id::Uid;
 use protocol::launcher::{
-    Ask, Care, DatabaseProgram, LAUNCHER_PROTOCOL, LauncherStatus, LeaveState, ProcessEnd,
-    ProcessState, Program, Reply, StartPermission, ToolOutcome,
+    Ask, Care, DatabaseProgram, LAUNCHER_PROTOCOL, LauncherStatus, LeaveState, ProcessEnd, ProcessState, Program,
+    Reply, StartPermission, ToolOutcome,
 };
 use protocol::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -280,13 +280,8 @@ struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Edit {
     Care(Care),
-    Start {
-        program: DatabaseProgram,
-        permission: StartPermission,
-    },
-    Stop {
-        drain: bool,
-    },
+    Start { program: DatabaseProgram, permission: StartPermission },
+    Stop { drain: bool },
     Leave(LeaveMemory),
     Left(LeaveMemory),
 }
@@ -343,10 +338,7 @@ impl Machine {
         accounts.begin(now, &settings.pod, &settings.boot, &care);
         // The database died together with its launcher: that is a crash like any other.
         let process = match accounts.unintended_ends > before {
-            true => Process::Backoff {
-                since: now,
-                until: now.plus(accounts.pause(&care)),
-            },
+            true => Process::Backoff { since: now, until: now.plus(accounts.pause(&care)) },
             false => Process::Held,
         };
         let changed = accounts != found;
@@ -431,18 +423,13 @@ impl Machine {
             terminating: self.terminating.is_some(),
             terminating_for: self.terminating.map(|t| now.since(t.since).into()),
             permission: self.memory.permission.clone(),
-            leave: self
-                .memory
-                .leave
-                .as_ref()
-                .filter(ours)
-                .map(|leave| LeaveState {
-                    operation: leave.operation.clone(),
-                    tries: leave.tries,
-                    running: self.leave_job.is_some(),
-                    last: leave.last.clone(),
-                    done: leave.done,
-                }),
+            leave: self.memory.leave.as_ref().filter(ours).map(|leave| LeaveState {
+                operation: leave.operation.clone(),
+                tries: leave.tries,
+                running: self.leave_job.is_some(),
+                last: leave.last.clone(),
+                done: leave.done,
+            }),
             starts: self.accounts.starts,
             unintended_ends: self.accounts.unintended_ends,
             ends: self.accounts.ends.clone(),
@@ -457,10 +444,7 @@ impl Machine {
         match &self.process {
             // Nobody sees `Starting`: its answer comes before anything else is said.
             Process::Held | Process::Starting { .. } => ProcessState::Held,
-            Process::Running(alive) => ProcessState::Running {
-                pid: alive.pid,
-                since: now.since(alive.since).into(),
-            },
+            Process::Running(alive) => ProcessState::Running { pid: alive.pid, since: now.since(alive.since).into() },
             Process::Backoff { until, .. } => ProcessState::Backoff {
                 failures: self.accounts.failures,
                 crash_loop: self.accounts.looping,
@@ -482,10 +466,7 @@ impl Machine {
             Some(told) if told > now => told,
             Some(_) | None => now.plus(self.settings.grace),
         };
-        self.terminating = Some(Terminating {
-            since: now,
-            deadline,
-        });
+        self.terminating = Some(Terminating { since: now, deadline });
         self.restart = false;
         if let Some(run) = &mut self.accounts.open {
             run.ending = true;
@@ -501,9 +482,7 @@ impl Machine {
                     self.reply(waiting.client, waiting.id, Reply::Accepted);
                 }
                 Err(why) => {
-                    let text = format!(
-                        "the launcher's volume did not keep it ({why}): nothing was changed, try again"
-                    );
+                    let text = format!("the launcher's volume did not keep it ({why}): nothing was changed, try again");
                     self.note(text.clone());
                     // What is on disk now is not known: the state in force is written again.
                     self.unsaved = Some(now.plus(SAVE_AGAIN));
@@ -513,17 +492,16 @@ impl Machine {
         } else if self.saving == Some(sequence) {
             self.saving = None;
             if let Err(why) = result {
-                self.note(format!("the launcher's volume does not keep its memory ({why}): it goes on and tries again"));
+                self.note(format!(
+                    "the launcher's volume does not keep its memory ({why}): it goes on and tries again"
+                ));
                 self.unsaved = Some(now.plus(SAVE_AGAIN));
             }
         }
     }
 
     fn spawned(&mut self, job: Job, pid: u32) {
-        if let Process::Starting {
-            job: starting,
-            since,
-        } = self.process
+        if let Process::Starting { job: starting, since } = self.process
             && starting == job
         {
             self.process = Process::Running(Alive { job, pid, since });
@@ -536,21 +514,14 @@ impl Machine {
         {
             self.note(format!("the database could not be started: {why}"));
         }
-        let end = End {
-            stderr: why.to_owned(),
-            ..End::default()
-        };
+        let end = End { stderr: why.to_owned(), ..End::default() };
         self.ended(now, job, end);
     }
 
     fn ended(&mut self, now: Timestamp, job: Job, end: End) {
         if let Some(tool) = self.tools.remove(&job) {
-            let outcome = ToolOutcome {
-                code: end.code,
-                stdout: end.stdout,
-                stderr: end.stderr,
-                timed_out: tool.killed,
-            };
+            let outcome =
+                ToolOutcome { code: end.code, stdout: end.stdout, stderr: end.stderr, timed_out: tool.killed };
             self.reply(tool.client, tool.id, Reply::Tool(outcome));
         } else if self.leave_job == Some(job) {
             self.leave_ended(now, &end);
@@ -630,10 +601,7 @@ impl Machine {
             self.crashed = Some(exit_code(end));
         }
         self.process = if unintended {
-            Process::Backoff {
-                since: now,
-                until: now.plus(self.accounts.pause(&care)),
-            }
+            Process::Backoff { since: now, until: now.plus(self.accounts.pause(&care)) }
         } else {
             Process::Stopped
         };
@@ -659,25 +627,14 @@ impl Machine {
                     self.reply(client, id, Reply::Accepted);
                 } else {
                     let sequence = self.remember(next);
-                    self.waiting = Some(Waiting {
-                        sequence,
-                        client,
-                        id,
-                        edit,
-                    });
+                    self.waiting = Some(Waiting { sequence, client, id, edit });
                 }
             }
             Err(why) => self.reply(client, id, Reply::Refused(why)),
         }
     }
 
-    fn consider(
-        &mut self,
-        now: Timestamp,
-        client: Client,
-        id: u64,
-        ask: Ask,
-    ) -> Result<Answer, String> {
+    fn consider(&mut self, now: Timestamp, client: Client, id: u64, ask: Ask) -> Result<Answer, String> {
         match ask {
             Ask::Watch => {
                 self.watchers.insert(client);
@@ -692,10 +649,7 @@ impl Machine {
                 }
                 Ok(Answer::After(Edit::Care(care)))
             }
-            Ask::Start {
-                program,
-                permission,
-            } => self.consider_start(program, permission).map(Answer::After),
+            Ask::Start { program, permission } => self.consider_start(program, permission).map(Answer::After),
             Ask::Stop => Ok(Answer::After(Edit::Stop { drain: false })),
             Ask::DrainAndStop if self.terminating.is_some() => {
                 // The permission stays: should only this container end, its next start needs nobody.
@@ -704,11 +658,7 @@ impl Machine {
             }
             Ask::DrainAndStop => Ok(Answer::After(Edit::Stop { drain: true })),
             Ask::Leave { operation } => {
-                let earlier = self
-                    .memory
-                    .leave
-                    .as_ref()
-                    .filter(|leave| leave.operation == operation);
+                let earlier = self.memory.leave.as_ref().filter(|leave| leave.operation == operation);
                 let next = match earlier {
                     Some(leave) => LeaveMemory {
                         pod: self.settings.pod.clone(),
@@ -738,11 +688,7 @@ impl Machine {
                     operation,
                     pod: self.settings.pod.clone(),
                     tries: self.memory.leave.as_ref().map_or(0, |leave| leave.tries),
-                    last: self
-                        .memory
-                        .leave
-                        .as_ref()
-                        .and_then(|leave| leave.last.clone()),
+                    last: self.memory.leave.as_ref().and_then(|leave| leave.last.clone()),
                     done: true,
                 }))),
             },
@@ -756,31 +702,14 @@ impl Machine {
             }
             Ask::Tool { program, timeout } => {
                 if program.argv.is_empty() {
-                    return Err(
-                        "the tool has an empty command, but needs at least a program: name one"
-                            .to_owned(),
-                    );
+                    return Err("the tool has an empty command, but needs at least a program: name one".to_owned());
                 }
                 if self.tools.len() >= TOOLS {
-                    return Err(format!(
-                        "{TOOLS} tools run already, which is the most: ask again when one has ended"
-                    ));
+                    return Err(format!("{TOOLS} tools run already, which is the most: ask again when one has ended"));
                 }
                 let job = self.job();
-                self.tools.insert(
-                    job,
-                    Tool {
-                        client,
-                        id,
-                        kill_at: now.plus(timeout.into()),
-                        killed: false,
-                    },
-                );
-                self.out.push(Effect::RunProgram {
-                    job,
-                    purpose: Purpose::Tool,
-                    program,
-                });
+                self.tools.insert(job, Tool { client, id, kill_at: now.plus(timeout.into()), killed: false });
+                self.out.push(Effect::RunProgram { job, purpose: Purpose::Tool, program });
                 Ok(Answer::Later)
             }
             Ask::Restart => {
@@ -800,11 +729,7 @@ impl Machine {
         }
     }
 
-    fn consider_start(
-        &self,
-        program: DatabaseProgram,
-        permission: StartPermission,
-    ) -> Result<Edit, String> {
+    fn consider_start(&self, program: DatabaseProgram, permission: StartPermission) -> Result<Edit, String> {
         if permission.pod != self.settings.pod {
             return Err(format!(
                 "the permission is for pod {}, but this is pod {}: ask for one for this pod",
@@ -812,10 +737,7 @@ impl Machine {
             ));
         }
         if self.terminating.is_some() {
-            return Err(
-                "this launcher was told to end, and starts nothing any more: wait for the next pod"
-                    .to_owned(),
-            );
+            return Err("this launcher was told to end, and starts nothing any more: wait for the next pod".to_owned());
         }
         if let Some(identity) = &permission.identity
             && self.memory.left.contains(identity)
@@ -825,39 +747,22 @@ impl Machine {
             ));
         }
         if program.run.argv.is_empty() && self.settings.command.is_empty() {
-            return Err(
-                "no command is given for the database, neither here nor to the launcher: name one"
-                    .to_owned(),
-            );
+            return Err("no command is given for the database, neither here nor to the launcher: name one".to_owned());
         }
         for path in program.files.keys() {
             self.check_file(Path::new(path))?;
         }
-        Ok(Edit::Start {
-            program,
-            permission,
-        })
+        Ok(Edit::Start { program, permission })
     }
 
     fn check_file(&self, path: &Path) -> Result<(), String> {
         let plain = path.is_absolute()
-            && path
-                .components()
-                .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        let inside = self
-            .settings
-            .roots
-            .iter()
-            .any(|root| path.starts_with(root) && path != root);
+            && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let inside = self.settings.roots.iter().any(|root| path.starts_with(root) && path != root);
         if plain && inside {
             return Ok(());
         }
-        let roots: Vec<String> = self
-            .settings
-            .roots
-            .iter()
-            .map(|root| root.display().to_string())
-            .collect();
+        let roots: Vec<String> = self.settings.roots.iter().map(|root| root.display().to_string()).collect();
         Err(format!(
             "{} is not a plain path under one of [{}]: the launcher writes nowhere else; name the folder at its start",
             path.display(),
@@ -867,20 +772,23 @@ impl Machine {
 
     fn check_leave(&self) -> Result<(), String> {
         if !self.permitted() {
-            return Err("the database has no permission to run in this pod, and only a running one can leave: start it first".to_owned());
+            return Err(
+                "the database has no permission to run in this pod, and only a running one can leave: start it first"
+                    .to_owned(),
+            );
         }
         match &self.memory.program {
             Some(program) if !program.leave.argv.is_empty() => {}
             Some(_) | None => {
-                return Err(
-                    "no program is known that makes this database leave: start it with one first"
-                        .to_owned(),
-                );
+                return Err("no program is known that makes this database leave: start it with one first".to_owned());
             }
         }
         match self.wish {
             Wish::Run => Ok(()),
-            Wish::Stop { .. } => Err("the database drains or stops already: the leave comes too late, grant it to the next pod".to_owned()),
+            Wish::Stop { .. } => {
+                Err("the database drains or stops already: the leave comes too late, grant it to the next pod"
+                    .to_owned())
+            }
         }
     }
 
@@ -892,10 +800,7 @@ impl Machine {
             return Err("the database has no permission to run: start it instead".to_owned());
         }
         if self.leave_job.is_some() || self.left() {
-            return Err(
-                "the database leaves its cluster or has left it: a restart would undo that"
-                    .to_owned(),
-            );
+            return Err("the database leaves its cluster or has left it: a restart would undo that".to_owned());
         }
         Ok(())
     }
@@ -905,15 +810,9 @@ impl Machine {
         let mut memory = self.memory.clone();
         match edit {
             Edit::Care(care) => memory.care = Some(care.clone()),
-            Edit::Start {
-                program,
-                permission,
-            } => {
+            Edit::Start { program, permission } => {
                 // A database that runs goes on leaving; one that has ended after its leave is asked for anew.
-                let ended = matches!(
-                    self.process,
-                    Process::Held | Process::Stopped | Process::Backoff { .. }
-                );
+                let ended = matches!(self.process, Process::Held | Process::Stopped | Process::Backoff { .. });
                 if ended && self.left() {
                     memory.leave = None;
                 }
@@ -999,12 +898,8 @@ impl Machine {
     }
 
     fn settle_tools(&mut self, now: Timestamp) {
-        let running: Vec<(Job, Timestamp)> = self
-            .tools
-            .iter()
-            .filter(|(_, tool)| !tool.killed)
-            .map(|(job, tool)| (*job, tool.kill_at))
-            .collect();
+        let running: Vec<(Job, Timestamp)> =
+            self.tools.iter().filter(|(_, tool)| !tool.killed).map(|(job, tool)| (*job, tool.kill_at)).collect();
         for (job, kill_at) in running {
             if self.due(now, kill_at) {
                 self.signal(job, Signal::Kill);
@@ -1029,41 +924,23 @@ impl Machine {
             }
             Process::Backoff { since, until } => self.settle_backoff(now, since, until),
             Process::Running(alive) => self.settle_running(now, alive),
-            Process::Draining {
-                alive,
-                drain,
-                give_up,
-            } => {
+            Process::Draining { alive, drain, give_up } => {
                 let skip = self.wish == Wish::Stop { drain: false };
                 if skip || self.due(now, give_up) {
                     self.signal(drain, Signal::Kill);
                     if !skip {
-                        self.note(
-                            "drain has not ended in its time: the database is stopped without it"
-                                .to_owned(),
-                        );
+                        self.note("drain has not ended in its time: the database is stopped without it".to_owned());
                     }
                     self.begin_stop(now, alive);
                     return true;
                 }
                 false
             }
-            Process::Stopping {
-                alive,
-                kill_at,
-                killed: false,
-            } => {
+            Process::Stopping { alive, kill_at, killed: false } => {
                 if self.due(now, kill_at) {
                     self.signal(alive.job, Signal::Kill);
-                    self.note(
-                        "the database has not ended after the stop signal: it was killed"
-                            .to_owned(),
-                    );
-                    self.process = Process::Stopping {
-                        alive,
-                        kill_at,
-                        killed: true,
-                    };
+                    self.note("the database has not ended after the stop signal: it was killed".to_owned());
+                    self.process = Process::Stopping { alive, kill_at, killed: true };
                     return true;
                 }
                 false
@@ -1135,12 +1012,7 @@ impl Machine {
     }
 
     /// Whether a terminating launcher waits no longer, and what it does then.
-    fn end_of_waiting(
-        &mut self,
-        now: Timestamp,
-        terminating: Terminating,
-        leaving: bool,
-    ) -> Option<Wish> {
+    fn end_of_waiting(&mut self, now: Timestamp, terminating: Terminating, leaving: bool) -> Option<Wish> {
         let drain_time = self.time_to_drain(terminating);
         let stop_time = Duration::from(self.care().stop_timeout).min(drain_time);
         let drain_by = terminating.deadline.minus(drain_time);
@@ -1157,19 +1029,14 @@ impl Machine {
         }
         if leaving {
             // One that runs goes on until it is done or killed; one that has failed gives way.
-            return (self.leave_job.is_none() && self.due(now, drain_by))
-                .then_some(Wish::Stop { drain: true });
+            return (self.leave_job.is_none() && self.due(now, drain_by)).then_some(Wish::Stop { drain: true });
         }
         (nobody || self.due(now, drain_by)).then_some(Wish::Stop { drain: true })
     }
 
     /// Nothing runs and nothing will.
     fn settle_end(&mut self) {
-        if self.terminating.is_some()
-            && self.leave_job.is_none()
-            && self.waiting.is_none()
-            && self.saving.is_none()
-        {
+        if self.terminating.is_some() && self.leave_job.is_none() && self.waiting.is_none() && self.saving.is_none() {
             self.exited = true;
         }
     }
@@ -1190,19 +1057,11 @@ impl Machine {
         self.account();
         self.crashed = None;
         self.process = Process::Starting { job, since: now };
-        self.out.push(Effect::StartDatabase {
-            job,
-            files: program.files,
-            program: run,
-        });
+        self.out.push(Effect::StartDatabase { job, files: program.files, program: run });
     }
 
     fn begin_drain(&mut self, now: Timestamp, alive: Alive) {
-        let program = self
-            .memory
-            .program
-            .as_ref()
-            .map(|program| program.drain.clone());
+        let program = self.memory.program.as_ref().map(|program| program.drain.clone());
         let Some(program) = program.filter(|program| !program.argv.is_empty()) else {
             self.begin_stop(now, alive);
             return;
@@ -1214,16 +1073,8 @@ impl Machine {
             give_up = give_up.min(terminating.deadline.minus(stop_time));
         }
         let drain = self.job();
-        self.out.push(Effect::RunProgram {
-            job: drain,
-            purpose: Purpose::Drain,
-            program,
-        });
-        self.process = Process::Draining {
-            alive,
-            drain,
-            give_up: give_up.max(now),
-        };
+        self.out.push(Effect::RunProgram { job: drain, purpose: Purpose::Drain, program });
+        self.process = Process::Draining { alive, drain, give_up: give_up.max(now) };
     }
 
     fn begin_stop(&mut self, now: Timestamp, alive: Alive) {
@@ -1236,20 +1087,11 @@ impl Machine {
             }
         }
         self.signal(alive.job, Signal::Stop);
-        self.process = Process::Stopping {
-            alive,
-            kill_at,
-            killed: false,
-        };
+        self.process = Process::Stopping { alive, kill_at, killed: false };
     }
 
     fn try_leave(&mut self, now: Timestamp) {
-        let Some(program) = self
-            .memory
-            .program
-            .as_ref()
-            .map(|program| program.leave.clone())
-        else {
+        let Some(program) = self.memory.program.as_ref().map(|program| program.leave.clone()) else {
             return;
         };
         let Some(leave) = &mut self.memory.leave else {
@@ -1261,11 +1103,7 @@ impl Machine {
         // The grant is durable already; a count that is lost costs nothing.
         self.unsaved = Some(now);
         self.settle_memory(now);
-        self.out.push(Effect::RunProgram {
-            job,
-            purpose: Purpose::Leave,
-            program,
-        });
+        self.out.push(Effect::RunProgram { job, purpose: Purpose::Leave, program });
     }
 
     // ---- what is the case ----
@@ -1283,18 +1121,11 @@ impl Machine {
     /// A permission for this pod is on disk.
     fn permitted(&self) -> bool {
         self.memory.program.is_some()
-            && self
-                .memory
-                .permission
-                .as_ref()
-                .is_some_and(|given| given.pod == self.settings.pod)
+            && self.memory.permission.as_ref().is_some_and(|given| given.pod == self.settings.pod)
     }
 
     fn our_leave(&self) -> Option<&LeaveMemory> {
-        self.memory
-            .leave
-            .as_ref()
-            .filter(|leave| leave.pod == self.settings.pod)
+        self.memory.leave.as_ref().filter(|leave| leave.pod == self.settings.pod)
     }
 
     /// A leave was granted to this pod and is not done.
@@ -1348,16 +1179,12 @@ impl Machine {
     fn remember(&mut self, memory: Memory) -> u64 {
         let sequence = self.next_save;
         self.next_save += 1;
-        self.out.push(Effect::Remember {
-            sequence,
-            memory: Box::new(memory),
-        });
+        self.out.push(Effect::Remember { sequence, memory: Box::new(memory) });
         sequence
     }
 
     fn account(&mut self) {
-        self.out
-            .push(Effect::Account(Box::new(self.accounts.clone())));
+        self.out.push(Effect::Account(Box::new(self.accounts.clone())));
     }
 
     fn signal(&mut self, job: Job, signal: Signal) {
@@ -1385,10 +1212,7 @@ impl Machine {
             let timeless = timeless(status);
             if self.told.as_ref() != Some(&timeless) {
                 self.revision += 1;
-                self.told = Some(LauncherStatus {
-                    revision: self.revision,
-                    ..timeless
-                });
+                self.told = Some(LauncherStatus { revision: self.revision, ..timeless });
                 if !self.watchers.is_empty() {
                     self.out.push(Effect::Changed {
                         clients: self.watchers.iter().copied().collect(),
@@ -1414,30 +1238,16 @@ enum Answer {
 /// The status without what changes by itself.
 fn timeless(status: LauncherStatus) -> LauncherStatus {
     let process = match status.process {
-        ProcessState::Running { pid, .. } => ProcessState::Running {
-            pid,
-            since: Millis(0),
-        },
-        ProcessState::Backoff {
-            failures,
-            crash_loop,
-            ..
-        } => ProcessState::Backoff {
-            failures,
-            crash_loop,
-            left: Millis(0),
-        },
+        ProcessState::Running { pid, .. } => ProcessState::Running { pid, since: Millis(0) },
+        ProcessState::Backoff { failures, crash_loop, .. } => {
+            ProcessState::Backoff { failures, crash_loop, left: Millis(0) }
+        }
         same @ (ProcessState::Held
         | ProcessState::Draining { .. }
         | ProcessState::Stopping { .. }
         | ProcessState::Stopped) => same,
     };
-    LauncherStatus {
-        process,
-        terminating_for: None,
-        deadline_left: None,
-        ..status
-    }
+    LauncherStatus { process, terminating_for: None, deadline_left: None, ..status }
 }
 
 /// What a shell would say of such an end.

@@ -125,8 +125,7 @@ pub async fn run(settings: LaunchSettings) -> Result<ExitCode, LaunchError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_to_code(settings: LaunchSettings) -> Result<u8, LaunchError> {
-    std::fs::create_dir_all(&settings.state_dir)
-        .map_err(attempt(format!("make {}", settings.state_dir.display())))?;
+    std::fs::create_dir_all(&settings.state_dir).map_err(attempt(format!("make {}", settings.state_dir.display())))?;
     // The files are locked: from here on no other launcher uses this volume, nor this socket.
     let (store, found) = Store::open(&settings.state_dir)?;
     if settings.adopt_orphans {
@@ -137,8 +136,7 @@ pub async fn run_to_code(settings: LaunchSettings) -> Result<u8, LaunchError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(attempt("hear SIGINT"))?;
     let mut child = signal(SignalKind::child()).map_err(attempt("hear SIGCHLD"))?;
     let survivor = end_survivor(&settings).await;
-    let listener = listen(&settings.socket)
-        .map_err(attempt(format!("listen on {}", settings.socket.display())))?;
+    let listener = listen(&settings.socket).map_err(attempt(format!("listen on {}", settings.socket.display())))?;
     let (to, mut from_clients) = mpsc::channel(256);
     let (to_ended, mut from_ended) = mpsc::channel(16);
     let (mut launcher, first) = Launcher::new(&settings, store, found, to_ended)?;
@@ -256,24 +254,18 @@ impl Launcher {
 
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Remember { sequence, memory } => Some(Event::Remembered {
-                sequence,
-                result: self.store.keep_memory(&memory),
-            }),
+            Effect::Remember { sequence, memory } => {
+                Some(Event::Remembered { sequence, result: self.store.keep_memory(&memory) })
+            }
             Effect::Account(accounts) => match self.store.keep_accounts(&accounts) {
                 Ok(()) => None,
-                Err(why) => Some(Event::Trouble(format!(
-                    "starts and ends of the database could not be written down ({why})"
-                ))),
+                Err(why) => {
+                    Some(Event::Trouble(format!("starts and ends of the database could not be written down ({why})")))
+                }
             },
-            Effect::StartDatabase {
-                job,
-                files,
-                program,
-            } => {
+            Effect::StartDatabase { job, files, program } => {
                 self.memory_kills = facts::memory_kills(self.memory_events.as_deref());
-                let started = write_files(&self.roots, &files)
-                    .and_then(|()| self.children.spawn(job, &program, false));
+                let started = write_files(&self.roots, &files).and_then(|()| self.children.spawn(job, &program, false));
                 Some(match started {
                     Ok(pid) => {
                         tracing::info!(pid, program = ?program.argv, "database started");
@@ -282,17 +274,10 @@ impl Launcher {
                         }
                         Event::Spawned { job, pid }
                     }
-                    Err(error) => Event::NotSpawned {
-                        job,
-                        why: error.to_string(),
-                    },
+                    Err(error) => Event::NotSpawned { job, why: error.to_string() },
                 })
             }
-            Effect::RunProgram {
-                job,
-                purpose,
-                program,
-            } => Some(match self.children.spawn(job, &program, true) {
+            Effect::RunProgram { job, purpose, program } => Some(match self.children.spawn(job, &program, true) {
                 Ok(pid) => {
                     match purpose {
                         Purpose::Drain | Purpose::Leave => {
@@ -304,30 +289,20 @@ impl Launcher {
                     }
                     Event::Spawned { job, pid }
                 }
-                Err(error) => Event::NotSpawned {
-                    job,
-                    why: error.to_string(),
-                },
+                Err(error) => Event::NotSpawned { job, why: error.to_string() },
             }),
             Effect::Signal { job, signal } => match self.children.signal(job, signal) {
                 Ok(()) => None,
-                Err(error) => Some(Event::Trouble(format!(
-                    "a process could not be signalled: {error}"
-                ))),
+                Err(error) => Some(Event::Trouble(format!("a process could not be signalled: {error}"))),
             },
             Effect::Reply { client, id, reply } => {
                 let reply = match reply {
                     Reply::Status(status) => Reply::Status(with_facts(status)),
-                    other @ (Reply::Accepted
-                    | Reply::Refused(_)
-                    | Reply::Unsupported
-                    | Reply::Tool(_)) => other,
+                    other @ (Reply::Accepted | Reply::Refused(_) | Reply::Unsupported | Reply::Tool(_)) => other,
                 };
                 self.send(&[client], &Line::Reply { id, reply })
             }
-            Effect::Changed { clients, status } => {
-                self.send(&clients, &Line::Changed(with_facts(*status)))
-            }
+            Effect::Changed { clients, status } => self.send(&clients, &Line::Changed(with_facts(*status))),
             Effect::Note(text) => {
                 tracing::warn!("{text}");
                 None
@@ -344,9 +319,7 @@ impl Launcher {
         let bytes = match say(line) {
             Ok(bytes) => bytes,
             Err(error) => {
-                return Some(Event::Trouble(format!(
-                    "a line could not be written: {error}"
-                )));
+                return Some(Event::Trouble(format!("a line could not be written: {error}")));
             }
         };
         let mut gone = None;
@@ -368,8 +341,7 @@ impl Launcher {
     fn connect(&mut self, stream: tokio::net::UnixStream, to: mpsc::Sender<FromClient>) {
         let client = Client(self.next_client);
         self.next_client += 1;
-        self.connections
-            .insert(client, Connection::serve(client, stream, to));
+        self.connections.insert(client, Connection::serve(client, stream, to));
     }
 
     fn hear(&mut self, said: FromClient) {
@@ -408,21 +380,13 @@ impl Launcher {
                     self.reaped(one);
                 }
             }
-            Err(error) => self.handle(Event::Trouble(format!(
-                "ended processes could not be taken in: {error}"
-            ))),
+            Err(error) => self.handle(Event::Trouble(format!("ended processes could not be taken in: {error}"))),
         }
         self.look_at_dying();
     }
 
     fn reaped(&mut self, one: Reaped) {
-        let Reaped {
-            job,
-            pid,
-            code,
-            signal,
-            output,
-        } = one;
+        let Reaped { job, pid, code, signal, output } = one;
         match output {
             Some(output) => {
                 let to = self.to_ended.clone();
@@ -440,19 +404,8 @@ impl Launcher {
                     out_of_memory: kills > self.memory_kills && self.memory_kills.is_some(),
                     ..End::default()
                 };
-                tracing::info!(
-                    pid,
-                    ?code,
-                    ?signal,
-                    oom = end.out_of_memory,
-                    "database ended"
-                );
-                self.dying.push(Dying {
-                    job,
-                    pid,
-                    end,
-                    since: facts::now(),
-                });
+                tracing::info!(pid, ?code, ?signal, oom = end.out_of_memory, "database ended");
+                self.dying.push(Dying { job, pid, end, since: facts::now() });
             }
         }
     }
@@ -478,10 +431,7 @@ impl Launcher {
                     tracing::warn!(%error, "the record of the database's process could not be removed");
                 }
             }
-            self.handle(Event::Ended {
-                job: one.job,
-                end: one.end,
-            });
+            self.handle(Event::Ended { job: one.job, end: one.end });
         }
     }
 
@@ -512,11 +462,7 @@ impl Launcher {
         if let Err(error) = self.children.kill_all() {
             tracing::warn!(%error, "what is left could not be killed");
         }
-        let writers: Vec<_> = self
-            .connections
-            .into_values()
-            .map(Connection::close)
-            .collect();
+        let writers: Vec<_> = self.connections.into_values().map(Connection::close).collect();
         let all = async {
             for writer in writers {
                 // One that was cut off has nothing more to say.
@@ -534,9 +480,7 @@ impl Launcher {
 
 fn with_facts(mut status: LauncherStatus) -> LauncherStatus {
     let pid = match status.process {
-        ProcessState::Running { pid, .. }
-        | ProcessState::Draining { pid }
-        | ProcessState::Stopping { pid } => pid,
+        ProcessState::Running { pid, .. } | ProcessState::Draining { pid } | ProcessState::Stopping { pid } => pid,
         ProcessState::Held | ProcessState::Backoff { .. } | ProcessState::Stopped => return status,
     };
     status.resident = facts::resident(pid);
@@ -573,35 +517,23 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Writes the database's files, each whole or not at all. The machine has checked the names; here links are followed.
 fn write_files(roots: &[PathBuf], files: &BTreeMap<String, String>) -> io::Result<()> {
     for (path, content) in files {
-        write_file(roots, Path::new(path), content).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("{path} could not be written: {error}"),
-            )
-        })?;
+        write_file(roots, Path::new(path), content)
+            .map_err(|error| io::Error::new(error.kind(), format!("{path} could not be written: {error}")))?;
     }
     Ok(())
 }
 
 fn write_file(roots: &[PathBuf], path: &Path, content: &str) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it names no file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
     };
     std::fs::create_dir_all(parent)?;
     let real = parent.canonicalize()?;
-    let inside = roots
-        .iter()
-        .any(|root| root.canonicalize().is_ok_and(|root| real.starts_with(root)));
+    let inside = roots.iter().any(|root| root.canonicalize().is_ok_and(|root| real.starts_with(root)));
     if !inside {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!(
-                "a link leads to {}, outside of the folders allowed",
-                real.display()
-            ),
+            format!("a link leads to {}, outside of the folders allowed", real.display()),
         ));
     }
     let target = real.join(name);
@@ -630,12 +562,7 @@ fn survivor_file(state_dir: &Path) -> PathBuf {
 
 impl Survivor {
     fn of(pid: u32) -> Self {
-        Self {
-            boot: facts::boot(),
-            pid_space: facts::pid_space(),
-            pid,
-            started: facts::started_at(pid),
-        }
+        Self { boot: facts::boot(), pid_space: facts::pid_space(), pid, started: facts::started_at(pid) }
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
@@ -662,14 +589,9 @@ async fn end_survivor(settings: &LaunchSettings) -> Option<String> {
         };
         tokio::time::timeout(within, ended).await.is_ok()
     };
-    let stopped = ends(Signal::Stop, settings.care.stop_timeout.into()).await
-        || ends(Signal::Kill, GROUP_STUCK).await;
+    let stopped = ends(Signal::Stop, settings.care.stop_timeout.into()).await || ends(Signal::Kill, GROUP_STUCK).await;
     Some(match stopped {
-        true => format!(
-            "the database of an earlier launcher still ran as process {pid}: it was stopped"
-        ),
-        false => format!(
-            "the database of an earlier launcher still runs as process {pid} and cannot be killed"
-        ),
+        true => format!("the database of an earlier launcher still ran as process {pid}: it was stopped"),
+        false => format!("the database of an earlier launcher still runs as process {pid} and cannot be killed"),
     })
 }

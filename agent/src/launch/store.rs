@@ -31,17 +31,9 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<(Self, Found), StateFileError> {
         let mut trouble = Vec::new();
         let (memory_file, memory) = open(&directory.join("memory"), MEMORY_CAPACITY, &mut trouble)?;
-        let (accounts_file, accounts) =
-            open(&directory.join("accounts"), ACCOUNTS_CAPACITY, &mut trouble)?;
-        let store = Self {
-            memory: memory_file,
-            accounts: accounts_file,
-        };
-        let found = Found {
-            memory,
-            accounts,
-            trouble,
-        };
+        let (accounts_file, accounts) = open(&directory.join("accounts"), ACCOUNTS_CAPACITY, &mut trouble)?;
+        let store = Self { memory: memory_file, accounts: accounts_file };
+        let found = Found { memory, accounts, trouble };
         Ok((store, found))
     }
 
@@ -98,8 +90,5 @@ fn free_name(path: &Path) -> PathBuf {
         name.push(format!(".damaged-{number}"));
         PathBuf::from(name)
     };
-    (1..KEPT_ASIDE)
-        .map(name)
-        .find(|candidate| !candidate.exists())
-        .unwrap_or_else(|| name(KEPT_ASIDE))
+    (1..KEPT_ASIDE).map(name).find(|candidate| !candidate.exists()).unwrap_or_else(|| name(KEPT_ASIDE))
 }

@@ -15,18 +15,8 @@ pub(super) enum Heard {
 }
 
 /// Every word of [`Ask`] as it is spoken; one that is not among them is of a later version.
-const WORDS: [&str; 10] = [
-    "watch",
-    "care",
-    "start",
-    "stop",
-    "drain-and-stop",
-    "leave",
-    "end-after-leave",
-    "deadline",
-    "tool",
-    "restart",
-];
+const WORDS: [&str; 10] =
+    ["watch", "care", "start", "stop", "drain-and-stop", "leave", "end-after-leave", "deadline", "tool", "restart"];
 
 /// Reads one line: its number first, so that what is not known can still be answered.
 pub(super) fn hear(line: &[u8]) -> Heard {
@@ -41,23 +31,16 @@ pub(super) fn hear(line: &[u8]) -> Heard {
     let word = match &ask {
         Value::String(word) => Some(word.clone()),
         Value::Object(fields) if fields.len() == 1 => fields.keys().next().cloned(),
-        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-            None
-        }
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     };
     match word {
         None => Heard::Garbage("a request needs one word in `ask`".to_owned()),
-        Some(word) if !WORDS.contains(&word.as_str()) => Heard::Answer {
-            id,
-            reply: Reply::Unsupported,
-        },
+        Some(word) if !WORDS.contains(&word.as_str()) => Heard::Answer { id, reply: Reply::Unsupported },
         Some(word) => match serde_json::from_value(ask) {
             Ok(ask) => Heard::Ask { id, ask },
             Err(error) => Heard::Answer {
                 id,
-                reply: Reply::Refused(format!(
-                    "`{word}` is not as this launcher knows it: {error}"
-                )),
+                reply: Reply::Refused(format!("`{word}` is not as this launcher knows it: {error}")),
             },
         },
     }
@@ -83,10 +66,7 @@ mod tests {
 
     #[test]
     fn every_request_is_understood_as_it_was_meant() {
-        let program = || Program {
-            argv: vec!["true".to_owned()],
-            env: Default::default(),
-        };
+        let program = || Program { argv: vec!["true".to_owned()], env: Default::default() };
         let operation = OperationId::new("o1");
         let all = [
             Ask::Watch,
@@ -105,90 +85,47 @@ mod tests {
                     drain: program(),
                     leave: program(),
                 },
-                permission: StartPermission {
-                    pod: protocol::id::Uid::new("p"),
-                    identity: None,
-                },
+                permission: StartPermission { pod: protocol::id::Uid::new("p"), identity: None },
             },
             Ask::Stop,
             Ask::DrainAndStop,
-            Ask::Leave {
-                operation: operation.clone(),
-            },
+            Ask::Leave { operation: operation.clone() },
             Ask::EndAfterLeave { operation },
             Ask::Deadline { left: Millis(1) },
-            Ask::Tool {
-                program: program(),
-                timeout: Millis(1),
-            },
+            Ask::Tool { program: program(), timeout: Millis(1) },
             Ask::Restart,
         ];
         assert_eq!(all.len(), WORDS.len());
         for (id, ask) in (1..).zip(all) {
-            let line = serde_json::to_vec(&Request {
-                id,
-                ask: ask.clone(),
-            })
-            .unwrap();
+            let line = serde_json::to_vec(&Request { id, ask: ask.clone() }).unwrap();
             assert_eq!(hear(&line), Heard::Ask { id, ask });
         }
     }
 
     #[test]
     fn a_word_of_a_later_version_is_answered_and_not_an_offence() {
-        for line in [
-            r#"{"id":7,"ask":"dance"}"#,
-            r#"{"id":7,"ask":{"dance":{"with":1}},"more":2}"#,
-        ] {
-            assert_eq!(
-                heard(line),
-                Heard::Answer {
-                    id: 7,
-                    reply: Reply::Unsupported
-                }
-            );
+        for line in [r#"{"id":7,"ask":"dance"}"#, r#"{"id":7,"ask":{"dance":{"with":1}},"more":2}"#] {
+            assert_eq!(heard(line), Heard::Answer { id: 7, reply: Reply::Unsupported });
         }
     }
 
     #[test]
     fn fields_of_a_later_version_are_ignored() {
         let line = r#"{"id":7,"ask":{"deadline":{"left":5,"because":"x"}},"priority":1}"#;
-        assert_eq!(
-            heard(line),
-            Heard::Ask {
-                id: 7,
-                ask: Ask::Deadline { left: Millis(5) }
-            }
-        );
+        assert_eq!(heard(line), Heard::Ask { id: 7, ask: Ask::Deadline { left: Millis(5) } });
     }
 
     #[test]
     fn a_known_word_with_a_wrong_meaning_is_refused_by_name() {
-        let Heard::Answer {
-            id: 7,
-            reply: Reply::Refused(why),
-        } = heard(r#"{"id":7,"ask":{"leave":{}}}"#)
-        else {
+        let Heard::Answer { id: 7, reply: Reply::Refused(why) } = heard(r#"{"id":7,"ask":{"leave":{}}}"#) else {
             panic!("not refused");
         };
-        assert!(
-            why.contains("`leave`") && why.contains("operation"),
-            "{why}"
-        );
+        assert!(why.contains("`leave`") && why.contains("operation"), "{why}");
     }
 
     #[test]
     fn what_is_no_request_is_garbage() {
-        for line in [
-            "",
-            "{",
-            "[]",
-            "7",
-            r#"{"ask":"watch"}"#,
-            r#"{"id":1}"#,
-            r#"{"id":-1,"ask":"watch"}"#,
-            "\u{0}",
-        ] {
+        for line in ["", "{", "[]", "7", r#"{"ask":"watch"}"#, r#"{"id":1}"#, r#"{"id":-1,"ask":"watch"}"#, "\u{0}"] {
             assert!(matches!(heard(line), Heard::Garbage(_)), "{line}");
         }
     }

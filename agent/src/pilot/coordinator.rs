@@ -71,11 +71,7 @@ enum Step {
     /// Reading the world.
     Looking(Look),
     /// Decided; waiting for promises younger than what was decided on.
-    Asking {
-        act: Box<Act>,
-        round: u64,
-        since: Timestamp,
-    },
+    Asking { act: Box<Act>, round: u64, since: Timestamp },
     /// Sent; waiting for the answer.
     Acting,
 }
@@ -131,9 +127,7 @@ impl Leadership {
         self.roster
             .iter()
             .filter(|v| {
-                self.answers
-                    .get(&v.name)
-                    .is_some_and(|a| a.round >= round && a.claim.as_ref() == Some(&v.claim))
+                self.answers.get(&v.name).is_some_and(|a| a.round >= round && a.claim.as_ref() == Some(&v.claim))
             })
             .count()
     }
@@ -143,10 +137,7 @@ impl Leadership {
     }
 
     pub(crate) fn promises(&self) -> (usize, usize) {
-        (
-            self.promised_since(self.round.saturating_sub(2)),
-            self.roster.len(),
-        )
+        (self.promised_since(self.round.saturating_sub(2)), self.roster.len())
     }
 
     pub(crate) fn roster(&self) -> &[Voter] {
@@ -184,11 +175,7 @@ impl Pilot {
         };
         match &leading.step {
             Step::Idle => {
-                let pause = if leading.hurry {
-                    LOOK_OFTEN
-                } else {
-                    LOOK_EVERY
-                };
+                let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
                 let waited = now.since(leading.looked_at);
                 if (leading.poked && waited >= LOOK_AT_MOST) || waited >= pause {
                     self.look(now);
@@ -199,11 +186,7 @@ impl Pilot {
                     let act = act.clone();
                     self.act(now, *act);
                 } else if now.since(*since) > FRESH {
-                    let (act, have, of) = (
-                        act.clone(),
-                        leading.promised_since(*round),
-                        leading.roster.len(),
-                    );
+                    let (act, have, of) = (act.clone(), leading.promised_since(*round), leading.roster.len());
                     leading.step = Step::Idle;
                     leading.looked_at = now;
                     leading.poked = false;
@@ -227,10 +210,7 @@ impl Pilot {
     }
 
     fn ask_in_time(&mut self, now: Timestamp) {
-        let due = self
-            .leadership
-            .as_ref()
-            .is_some_and(|l| l.asked_at.is_none_or(|at| now.since(at) >= ASK_EVERY));
+        let due = self.leadership.as_ref().is_some_and(|l| l.asked_at.is_none_or(|at| now.since(at) >= ASK_EVERY));
         if due {
             self.ask(now);
         }
@@ -247,29 +227,12 @@ impl Pilot {
         leading.round += 1;
         leading.asked_at = Some(now);
         let (round, epoch) = (leading.round, leading.epoch);
-        let roster = if leading.roster.is_empty() {
-            declared
-        } else {
-            leading.roster.clone()
-        };
-        let message = Message::Ask {
-            promise: Promise {
-                epoch,
-                holder: id.clone(),
-            },
-            round,
-            cluster,
-            roster: roster.clone(),
-        };
+        let roster = if leading.roster.is_empty() { declared } else { leading.roster.clone() };
+        let message =
+            Message::Ask { promise: Promise { epoch, holder: id.clone() }, round, cluster, roster: roster.clone() };
         let mut names: Vec<PilotName> = roster.into_iter().map(|v| v.name).collect();
         // Pilots that do not count yet are told too who coordinates.
-        names.extend(
-            self.view
-                .peers
-                .iter()
-                .filter(|(_, p)| p.liveness == Liveness::Live)
-                .map(|(n, _)| n.clone()),
-        );
+        names.extend(self.view.peers.iter().filter(|(_, p)| p.liveness == Liveness::Live).map(|(n, _)| n.clone()));
         names.sort();
         names.dedup();
         for name in names.into_iter().filter(|n| *n != id.name) {
@@ -279,14 +242,7 @@ impl Pilot {
         round
     }
 
-    pub(crate) fn promised(
-        &mut self,
-        now: Timestamp,
-        who: &PilotName,
-        epoch: Epoch,
-        round: u64,
-        claim: Option<Uid>,
-    ) {
+    pub(crate) fn promised(&mut self, now: Timestamp, who: &PilotName, epoch: Epoch, round: u64, claim: Option<Uid>) {
         let Some(leading) = &mut self.leadership else {
             return;
         };
@@ -295,9 +251,7 @@ impl Pilot {
         }
         let newer = leading.answers.get(who).is_none_or(|a| a.round < round);
         if newer {
-            leading
-                .answers
-                .insert(who.clone(), Answered { round, claim });
+            leading.answers.insert(who.clone(), Answered { round, claim });
         }
         leading.refusals.remove(who);
         if leading.has_majority_since(leading.round.saturating_sub(1).max(1)) {
@@ -374,22 +328,12 @@ impl Pilot {
         leading.looked_at = now;
         leading.step = Step::Looking(Look::default());
         let number = leading.observing;
-        for call in [
-            Call::GetSet,
-            Call::ListPods,
-            Call::ListClaims,
-            Call::GetRecord,
-        ] {
+        for call in [Call::GetSet, Call::ListPods, Call::ListClaims, Call::GetRecord] {
             self.call(now, Purpose::Observe(number), call);
         }
     }
 
-    pub(crate) fn observed(
-        &mut self,
-        now: Timestamp,
-        number: u64,
-        result: Result<Answer, Failure>,
-    ) {
+    pub(crate) fn observed(&mut self, now: Timestamp, number: u64, result: Result<Answer, Failure>) {
         let Some(leading) = &mut self.leadership else {
             return;
         };
@@ -440,13 +384,7 @@ impl Pilot {
                 return;
             }
         }
-        let Look {
-            set: Some(set),
-            pods: Some(pods),
-            claims: Some(claims),
-            record: Some(record),
-        } = look.clone()
-        else {
+        let Look { set: Some(set), pods: Some(pods), claims: Some(claims), record: Some(record) } = look.clone() else {
             return;
         };
         self.decide(now, set, pods, claims, record);
@@ -467,22 +405,10 @@ impl Pilot {
             .iter()
             .filter_map(|(name, peer)| {
                 let report = peer.report.clone()?;
-                Some((
-                    name.clone(),
-                    PilotFacts {
-                        liveness: peer.liveness,
-                        report,
-                    },
-                ))
+                Some((name.clone(), PilotFacts { liveness: peer.liveness, report }))
             })
             .collect();
-        pilots.insert(
-            self.own().clone(),
-            PilotFacts {
-                liveness: Liveness::Live,
-                report: own_report,
-            },
-        );
+        pilots.insert(self.own().clone(), PilotFacts { liveness: Liveness::Live, report: own_report });
         let bounds = self.setup.rules.bounds;
         let mint = self.setup.mint.clone();
         let Some(leading) = &mut self.leadership else {
@@ -542,11 +468,7 @@ impl Pilot {
             Some(act) => {
                 let round = self.ask(now);
                 if let Some(leading) = &mut self.leadership {
-                    leading.step = Step::Asking {
-                        act: Box::new(act),
-                        round,
-                        since: now,
-                    };
+                    leading.step = Step::Asking { act: Box::new(act), round, since: now };
                 }
             }
             None => leading.step = Step::Idle,
@@ -568,12 +490,7 @@ impl Pilot {
             Act::StampSet(target) => Call::StampSet(target),
             Act::Scale(target, size) => Call::Scale(target, size),
             Act::MarkClaim(target, marks) => Call::MarkClaim(target, marks),
-            Act::Order {
-                to,
-                pod,
-                operation,
-                kind,
-            } => {
+            Act::Order { to, pod, operation, kind } => {
                 leading.step = Step::Idle;
                 leading.looked_at = now;
                 leading.poked = false;
@@ -654,11 +571,8 @@ fn call_word(call: &Call) -> &'static str {
         Call::MarkClaim(..) => "claim",
         Call::PostEvent(_) => "event",
         Call::CreateLease(_) | Call::ReplaceLease { .. } | Call::GetLease => "lease",
-        Call::GetRecord
-        | Call::GetSet
-        | Call::ListPods
-        | Call::ListClaims
-        | Call::GetOwnPod
-        | Call::GetOwnClaim => "api",
+        Call::GetRecord | Call::GetSet | Call::ListPods | Call::ListClaims | Call::GetOwnPod | Call::GetOwnClaim => {
+            "api"
+        }
     }
 }

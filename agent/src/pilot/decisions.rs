@@ -32,12 +32,7 @@ pub struct Log {
 
 impl Log {
     /// Enters a decision, unless it repeats the last one. Returns what was entered.
-    pub fn enter(
-        &mut self,
-        at: Timestamp,
-        epoch: Epoch,
-        mut reasons: Vec<Reason>,
-    ) -> Option<Entry> {
+    pub fn enter(&mut self, at: Timestamp, epoch: Epoch, mut reasons: Vec<Reason>) -> Option<Entry> {
         let shape = |reasons: &[Reason]| -> Vec<Reason> {
             reasons
                 .iter()
@@ -62,12 +57,7 @@ impl Log {
             return None;
         }
         self.next += 1;
-        let entry = Entry {
-            number: self.next,
-            at,
-            epoch,
-            reasons,
-        };
+        let entry = Entry { number: self.next, at, epoch, reasons };
         self.entries.push_back(entry.clone());
         while self.entries.len() > KEPT {
             self.entries.pop_front();

@@ -60,17 +60,11 @@ impl Durable {
 
     /// The last order obeyed in this pod.
     pub fn last_obeyed(&self, pod: &Uid) -> Option<(OperationId, OrderName)> {
-        self.obeyed
-            .iter()
-            .rev()
-            .find(|o| &o.pod == pod)
-            .map(|o| (o.operation.clone(), o.order))
+        self.obeyed.iter().rev().find(|o| &o.pod == pod).map(|o| (o.operation.clone(), o.order))
     }
 
     /// Whether this order was obeyed in this pod already.
     pub fn has_obeyed(&self, operation: &OperationId, order: OrderName, pod: &Uid) -> bool {
-        self.obeyed
-            .iter()
-            .any(|o| &o.operation == operation && o.order == order && &o.pod == pod)
+        self.obeyed.iter().any(|o| &o.operation == operation && o.order == order && &o.pod == pod)
     }
 }

@@ -54,21 +54,11 @@ impl Pilot {
             self.hold_the_lease(now);
             return;
         }
-        if self.in_flight(|p| {
-            matches!(
-                p,
-                Purpose::Take { .. } | Purpose::TookIt { .. } | Purpose::Candidacy
-            )
-        }) {
+        if self.in_flight(|p| matches!(p, Purpose::Take { .. } | Purpose::TookIt { .. } | Purpose::Candidacy)) {
             return;
         }
         let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || !self.view_seen;
-        if self.leaving
-            || listening
-            || self.view.woken
-            || !self.floor_known
-            || now < self.election.hold_until
-        {
+        if self.leaving || listening || self.view.woken || !self.floor_known || now < self.election.hold_until {
             return;
         }
         if let Some((id, _)) = self.coordinator(now)
@@ -83,16 +73,12 @@ impl Pilot {
         let place = if self.mesh.named {
             Some(0)
         } else {
-            line.iter()
-                .filter(|c| !self.mesh.ended.contains(c))
-                .position(|c| *c == id)
+            line.iter().filter(|c| !self.mesh.ended.contains(c)).position(|c| *c == id)
         };
         let Some(place) = place.and_then(|p| u32::try_from(p).ok()) else {
             return;
         };
-        if now < since.plus(self.setup.rules.step.saturating_mul(place))
-            || now < self.election.next_try
-        {
+        if now < since.plus(self.setup.rules.step.saturating_mul(place)) || now < self.election.next_try {
             return;
         }
         self.election.next_try = now.plus(Duration::from_millis(500));
@@ -117,9 +103,7 @@ impl Pilot {
                 }
                 self.election.lease_answer = Some(lease);
             }
-            Ok(Answer::Record(record)) => {
-                self.election.record_answer = Some(record.map(|r| r.record))
-            }
+            Ok(Answer::Record(record)) => self.election.record_answer = Some(record.map(|r| r.record)),
             Ok(
                 Answer::Set(_)
                 | Answer::Pods(_)
@@ -136,10 +120,8 @@ impl Pilot {
         if self.leadership.is_some() {
             return;
         }
-        let (Some(lease), Some(record)) = (
-            self.election.lease_answer.clone(),
-            self.election.record_answer.clone(),
-        ) else {
+        let (Some(lease), Some(record)) = (self.election.lease_answer.clone(), self.election.record_answer.clone())
+        else {
             return;
         };
         self.election.lease_answer = None;
@@ -152,12 +134,7 @@ impl Pilot {
         let highest = self
             .durable
             .floor
-            .max(
-                self.durable
-                    .promise
-                    .as_ref()
-                    .map_or(Epoch::NONE, |p| p.epoch),
-            )
+            .max(self.durable.promise.as_ref().map_or(Epoch::NONE, |p| p.epoch))
             .max(record.map_or(Epoch::NONE, |r| r.epoch));
         let cluster = record.map(|r| r.cluster.clone());
         let duration = Millis::from(self.setup.rules.lease);
@@ -165,18 +142,9 @@ impl Pilot {
             let epoch = highest.next();
             // A Lease that somebody deleted may have had a holder whose orders still run.
             let patience = record.is_some().then_some(self.setup.rules.lease);
-            let content = LeaseContent {
-                holder: Some(self.setup.id.clone()),
-                epoch,
-                cluster,
-                duration,
-                transitions: 0,
-            };
-            self.call(
-                now,
-                Purpose::Take { patience, epoch },
-                Call::CreateLease(content),
-            );
+            let content =
+                LeaseContent { holder: Some(self.setup.id.clone()), epoch, cluster, duration, transitions: 0 };
+            self.call(now, Purpose::Take { patience, epoch }, Call::CreateLease(content));
             return;
         };
         let Some((take, holder)) = self.may_take(now, &lease, record) else {
@@ -184,9 +152,7 @@ impl Pilot {
         };
         let patience = match take {
             TakeOver::Free | TakeOver::Expired if holder.as_ref() != Some(&self.setup.id) => None,
-            TakeOver::Free | TakeOver::Expired | TakeOver::Early => {
-                Some(Duration::from(lease.content.duration))
-            }
+            TakeOver::Free | TakeOver::Expired | TakeOver::Early => Some(Duration::from(lease.content.duration)),
         };
         let epoch = highest.max(lease.content.epoch).next();
         let content = LeaseContent {
@@ -199,11 +165,7 @@ impl Pilot {
         self.call(
             now,
             Purpose::Take { patience, epoch },
-            Call::ReplaceLease {
-                uid: lease.uid,
-                version: lease.version,
-                content,
-            },
+            Call::ReplaceLease { uid: lease.uid, version: lease.version, content },
         );
     }
 
@@ -227,14 +189,7 @@ impl Pilot {
         let roster = record.map_or(self.durable.roster.as_slice(), |r| r.roster.as_slice());
         let none = std::collections::BTreeSet::new();
         let told = self.mesh.told.get(holder).unwrap_or(&none);
-        let lost = majority_holds_it_lost(
-            holder,
-            roster,
-            &self.setup.id.name,
-            &self.mesh.ended,
-            told,
-            &self.view,
-        );
+        let lost = majority_holds_it_lost(holder, roster, &self.setup.id.name, &self.mesh.ended, told, &self.view);
         lost.then(|| (TakeOver::Early, Some(holder.clone())))
     }
 
@@ -249,18 +204,9 @@ impl Pilot {
         match result {
             Ok(Answer::Lease(Some(lease))) => self.lead(now, sent, patience, epoch, lease),
             Err(Failure::Ambiguous(_)) => {
-                self.call(
-                    now,
-                    Purpose::TookIt {
-                        sent,
-                        patience,
-                        epoch,
-                    },
-                    Call::GetLease,
-                );
+                self.call(now, Purpose::TookIt { sent, patience, epoch }, Call::GetLease);
             }
-            Ok(_)
-            | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
                 self.election.next_try = now.plus(Duration::from_millis(300));
             }
         }
@@ -285,19 +231,9 @@ impl Pilot {
         self.election.next_try = now.plus(Duration::from_secs(1));
     }
 
-    fn lead(
-        &mut self,
-        now: Timestamp,
-        sent: Timestamp,
-        patience: Option<Duration>,
-        epoch: Epoch,
-        lease: LeaseFacts,
-    ) {
+    fn lead(&mut self, now: Timestamp, sent: Timestamp, patience: Option<Duration>, epoch: Epoch, lease: LeaseFacts) {
         let rules = &self.setup.rules;
-        if self.leaving
-            || epoch < self.durable.floor
-            || sent.plus(rules.lease).minus(rules.margin) <= now
-        {
+        if self.leaving || epoch < self.durable.floor || sent.plus(rules.lease).minus(rules.margin) <= now {
             return;
         }
         let old = patience.map_or(Duration::ZERO, |p| p);
@@ -338,12 +274,7 @@ impl Pilot {
         if self.leaving || now < leading.renew_at {
             return;
         }
-        if self.in_flight(|p| {
-            matches!(
-                p,
-                Purpose::Renew | Purpose::Renewed { .. } | Purpose::Release
-            )
-        }) {
+        if self.in_flight(|p| matches!(p, Purpose::Renew | Purpose::Renewed { .. } | Purpose::Release)) {
             return;
         }
         let mut content = leading.lease.content.clone();
@@ -351,20 +282,12 @@ impl Pilot {
         if content.cluster.is_none() {
             content.cluster = self.durable.cluster.clone();
         }
-        let call = Call::ReplaceLease {
-            uid: leading.lease.uid.clone(),
-            version: leading.lease.version.clone(),
-            content,
-        };
+        let call =
+            Call::ReplaceLease { uid: leading.lease.uid.clone(), version: leading.lease.version.clone(), content };
         self.call(now, Purpose::Renew, call);
     }
 
-    pub(crate) fn renew_result(
-        &mut self,
-        now: Timestamp,
-        sent: Timestamp,
-        result: Result<Answer, Failure>,
-    ) {
+    pub(crate) fn renew_result(&mut self, now: Timestamp, sent: Timestamp, result: Result<Answer, Failure>) {
         match result {
             Ok(Answer::Lease(Some(lease))) => self.renewed_as(now, sent, lease),
             Ok(_) | Err(Failure::Refused { .. } | Failure::Unreadable(_)) => self.renew_again(now),
@@ -380,19 +303,14 @@ impl Pilot {
         }
     }
 
-    pub(crate) fn renewed(
-        &mut self,
-        now: Timestamp,
-        sent: Timestamp,
-        result: Result<Answer, Failure>,
-    ) {
+    pub(crate) fn renewed(&mut self, now: Timestamp, sent: Timestamp, result: Result<Answer, Failure>) {
         match result {
             Ok(Answer::Lease(Some(lease))) => {
                 let Some(leading) = &self.leadership else {
                     return;
                 };
-                let ours = lease.content.holder.as_ref() == Some(&self.setup.id)
-                    && lease.content.epoch == leading.epoch;
+                let ours =
+                    lease.content.holder.as_ref() == Some(&self.setup.id) && lease.content.epoch == leading.epoch;
                 if !ours {
                     self.step_down(now, "another holds the Lease");
                 } else if lease.version == leading.lease.version {
@@ -408,9 +326,7 @@ impl Pilot {
     }
 
     fn renewed_as(&mut self, now: Timestamp, sent: Timestamp, lease: LeaseFacts) {
-        let until = sent
-            .plus(self.setup.rules.lease)
-            .minus(self.setup.rules.margin);
+        let until = sent.plus(self.setup.rules.lease).minus(self.setup.rules.margin);
         let next = sent.plus(self.setup.rules.renew_every).max(now);
         if let Some(leading) = &mut self.leadership {
             leading.lease = lease;
@@ -432,10 +348,7 @@ impl Pilot {
             return;
         };
         self.pending.retain(|_, p| {
-            !matches!(
-                p.purpose,
-                Purpose::Renew | Purpose::Renewed { .. } | Purpose::Observe(_) | Purpose::Act
-            )
+            !matches!(p.purpose, Purpose::Renew | Purpose::Renewed { .. } | Purpose::Observe(_) | Purpose::Act)
         });
         self.election.hold_until = now.plus(Duration::from_secs(2));
         self.election.nobody_since = None;
@@ -459,9 +372,7 @@ impl Pilot {
         };
         let acting = self.in_flight(|p| matches!(p, Purpose::Act));
         let id = self.setup.id.clone();
-        let next = candidates(&id, &self.report(now), &self.view)
-            .into_iter()
-            .find(|c| *c != id);
+        let next = candidates(&id, &self.report(now), &self.view).into_iter().find(|c| *c != id);
         self.step_down(now, why);
         if acting || self.view.lonely {
             return;
@@ -469,24 +380,10 @@ impl Pilot {
         let mut content = leading.lease.content.clone();
         content.holder = None;
         let version: ResourceVersion = leading.lease.version.clone();
-        self.call(
-            now,
-            Purpose::Release,
-            Call::ReplaceLease {
-                uid: leading.lease.uid.clone(),
-                version,
-                content,
-            },
-        );
+        self.call(now, Purpose::Release, Call::ReplaceLease { uid: leading.lease.uid.clone(), version, content });
         let names: Vec<_> = self.view.peers.keys().cloned().collect();
         for name in names {
-            self.out.push(Effect::Send(
-                name,
-                Message::Handover {
-                    epoch: leading.epoch,
-                    next: next.clone(),
-                },
-            ));
+            self.out.push(Effect::Send(name, Message::Handover { epoch: leading.epoch, next: next.clone() }));
         }
     }
 
@@ -500,11 +397,7 @@ impl Pilot {
     pub(crate) fn terminate(&mut self, now: Timestamp) {
         let ending = self.launcher.as_ref().is_some_and(|s| s.terminating);
         self.leaving = true;
-        self.local.terminate_at = Some(now.plus(if ending {
-            Duration::from_secs(3600)
-        } else {
-            CALL
-        }));
+        self.local.terminate_at = Some(now.plus(if ending { Duration::from_secs(3600) } else { CALL }));
         if self.leadership.is_some() && !ending {
             self.hand_over(now, "this process was told to end");
         }

@@ -50,8 +50,7 @@ impl Pilot {
     /// Reads from the API what a new life must know before it promises or starts anything.
     pub(crate) fn learn(&mut self, now: Timestamp) {
         let held_member = self.is_held() && self.durable.identity.is_some();
-        let done =
-            self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
+        let done = self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
         // A held member asks again now and then: it may have become startable.
         let wait = if done { Duration::from_secs(5) } else { AGAIN };
         if done && !(held_member && self.local.may_return.is_none()) {
@@ -90,14 +89,8 @@ impl Pilot {
                 // The set makes it in a moment; without it this pilot counts for nothing.
                 self.learning.next = Some(now.plus(Duration::from_millis(500)));
             }
-            Ok(
-                Answer::Set(_)
-                | Answer::Pods(_)
-                | Answer::Claims(_)
-                | Answer::OwnPod(_)
-                | Answer::Written,
-            )
-            | Err(_) => {}
+            Ok(Answer::Set(_) | Answer::Pods(_) | Answer::Claims(_) | Answer::OwnPod(_) | Answer::Written) | Err(_) => {
+            }
         }
         if !self.floor_known && self.learning.lease_read && self.learning.record.is_some() {
             self.floor_known = true;
@@ -106,9 +99,7 @@ impl Pilot {
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        self.launcher
-            .as_ref()
-            .is_some_and(|s| matches!(s.process, ProcessState::Held | ProcessState::Stopped))
+        self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Held | ProcessState::Stopped))
     }
 
     pub(crate) fn is_ending(&self) -> bool {
@@ -134,19 +125,13 @@ impl Pilot {
         let Some(identity) = self.database.identity.clone() else {
             return;
         };
-        let running = self
-            .launcher
-            .as_ref()
-            .is_some_and(|s| matches!(s.process, ProcessState::Running { .. }));
+        let running = self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }));
         if self.durable.identity.is_none() && running && self.durable.begun_under.is_some() {
             self.durable.identity = Some(identity);
             self.keep_then(Vec::new());
         }
-        let permitted = self
-            .launcher
-            .as_ref()
-            .and_then(|s| s.permission.as_ref())
-            .map(|p| (p.pod.clone(), p.identity.clone()));
+        let permitted =
+            self.launcher.as_ref().and_then(|s| s.permission.as_ref()).map(|p| (p.pod.clone(), p.identity.clone()));
         if running
             && self.durable.identity.is_some()
             && permitted == Some((self.setup.pod.clone(), None))
@@ -169,25 +154,17 @@ impl Pilot {
         if self.database_left() {
             return;
         }
-        let held_data =
-            matches!(&self.volume, Some(VolumeState::Holds(found)) if *found == identity);
+        let held_data = matches!(&self.volume, Some(VolumeState::Holds(found)) if *found == identity);
         if !held_data {
             return;
         }
-        if self.local.may_return.is_none()
-            && (self.api_says_current(&identity) || self.peers_say_current(&identity))
-        {
+        if self.local.may_return.is_none() && (self.api_says_current(&identity) || self.peers_say_current(&identity)) {
             self.local.may_return = Some(now);
         }
         let Some(since) = self.local.may_return else {
             return;
         };
-        let others = self
-            .durable
-            .roster
-            .iter()
-            .filter(|v| v.name != *self.own())
-            .count();
+        let others = self.durable.roster.iter().filter(|v| v.name != *self.own()).count();
         let seen = self.view.live().count();
         if seen < others && now.since(since) < GATHER {
             return;
@@ -199,16 +176,9 @@ impl Pilot {
 
     /// This member has left for good, or its leave program said so in this pod.
     fn database_left(&self) -> bool {
-        let said = self
-            .launcher
-            .as_ref()
-            .and_then(|s| s.leave.as_ref())
-            .filter(|l| l.done);
+        let said = self.launcher.as_ref().and_then(|s| s.leave.as_ref()).filter(|l| l.done);
         self.durable.left
-            || said.is_some_and(|l| {
-                self.durable
-                    .has_obeyed(&l.operation, OrderName::Leave, &self.setup.pod)
-            })
+            || said.is_some_and(|l| self.durable.has_obeyed(&l.operation, OrderName::Leave, &self.setup.pod))
     }
 
     fn api_says_current(&self, identity: &DatabaseIdentity) -> bool {
@@ -216,9 +186,10 @@ impl Pilot {
             return false;
         };
         let record = &facts.record;
-        let current = record.members.get(self.own()).is_some_and(|m| {
-            m.identity == *identity && self.durable.claim.as_ref() == Some(&m.claim)
-        });
+        let current = record
+            .members
+            .get(self.own())
+            .is_some_and(|m| m.identity == *identity && self.durable.claim.as_ref() == Some(&m.claim));
         current && !record.retired.contains_key(identity)
     }
 
@@ -226,15 +197,11 @@ impl Pilot {
     fn peers_say_current(&self, identity: &DatabaseIdentity) -> bool {
         let roster = &self.durable.roster;
         let says = |name: &protocol::id::PilotName| {
-            self.view
-                .live()
-                .find(|(n, _, _)| *n == name)
-                .is_some_and(|(_, _, report)| {
-                    report.ring.iter().flatten().any(|line| {
-                        line.identity == *identity
-                            && matches!(line.status, RingStatus::Normal | RingStatus::Shutdown)
-                    })
+            self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
+                report.ring.iter().flatten().any(|line| {
+                    line.identity == *identity && matches!(line.status, RingStatus::Normal | RingStatus::Shutdown)
                 })
+            })
         };
         let count = roster.iter().filter(|v| says(&v.name)).count();
         !roster.is_empty() && count * 2 > roster.len() && self.learning.claim_read
@@ -256,10 +223,7 @@ impl Pilot {
             self.out.push(effect);
             return;
         }
-        let due = self
-            .local
-            .told_coordinator
-            .is_none_or(|at| now.since(at) >= CALL);
+        let due = self.local.told_coordinator.is_none_or(|at| now.since(at) >= CALL);
         if due && let Some((id, _)) = self.coordinator(now) {
             self.local.told_coordinator = Some(now);
             self.out.push(Effect::Send(id.name, Message::LookAtMe));
@@ -270,11 +234,8 @@ impl Pilot {
         match result {
             Ok(Answer::OwnPod(Some(pod))) if pod.uid == self.setup.pod => {
                 if let (Some(grace), Some(since)) = (pod.grace, self.local.ending_since) {
-                    let before = self
-                        .launcher
-                        .as_ref()
-                        .and_then(|s| s.terminating_for)
-                        .map_or(Duration::ZERO, Duration::from);
+                    let before =
+                        self.launcher.as_ref().and_then(|s| s.terminating_for).map_or(Duration::ZERO, Duration::from);
                     let gone = now.since(since) + before;
                     let left = Duration::from(grace).saturating_sub(gone);
                     let effect = self.local_effect(LocalAct::Deadline(Millis::from(left)));
@@ -282,8 +243,7 @@ impl Pilot {
                 }
             }
             Err(Failure::Ambiguous(_)) => self.local.grace_asked = false,
-            Ok(_)
-            | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {}
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {}
         }
     }
 

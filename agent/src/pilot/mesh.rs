@@ -49,10 +49,7 @@ impl Pilot {
             .as_ref()
             .filter(|(_, at)| now.since(*at) < HEARD)
             .map(|(p, _)| (p.holder.clone(), p.epoch));
-        let told = self
-            .view
-            .coordinator()
-            .filter(|(_, epoch)| *epoch >= self.durable.floor);
+        let told = self.view.coordinator().filter(|(_, epoch)| *epoch >= self.durable.floor);
         asked
             .into_iter()
             .chain(told)
@@ -63,10 +60,7 @@ impl Pilot {
 
     /// A newer life of the same pilot is known.
     fn superseded(&self, id: &PilotId) -> bool {
-        self.view
-            .peers
-            .get(&id.name)
-            .is_some_and(|p| p.generation > id.generation)
+        self.view.peers.get(&id.name).is_some_and(|p| p.generation > id.generation)
             || (id.name == self.setup.id.name && id.generation < self.setup.id.generation)
     }
 
@@ -85,15 +79,8 @@ impl Pilot {
         // Whoever is first in line should not wait for gossip to bring the evidence together.
         let id = self.setup.id.clone();
         let line = candidates(&id, &self.report(now), &self.view);
-        for next in line
-            .into_iter()
-            .filter(|c| *c != id && !self.mesh.ended.contains(c))
-            .take(2)
-        {
-            self.out.push(Effect::Send(
-                next.name,
-                Message::Ended { who: peer.clone() },
-            ));
+        for next in line.into_iter().filter(|c| *c != id && !self.mesh.ended.contains(c)).take(2) {
+            self.out.push(Effect::Send(next.name, Message::Ended { who: peer.clone() }));
         }
         self.poke(now);
     }
@@ -103,10 +90,7 @@ impl Pilot {
         self.view
             .peers
             .iter()
-            .map(|(name, peer)| PilotId {
-                name: name.clone(),
-                generation: peer.generation,
-            })
+            .map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation })
             .filter(|id| holds_silent(id, &self.view))
             .take(8)
             .collect()
@@ -114,21 +98,12 @@ impl Pilot {
 
     pub(crate) fn take_message(&mut self, now: Timestamp, from: &PilotId, message: Message) {
         match message {
-            Message::Ask {
-                promise,
-                round,
-                cluster,
-                roster,
-            } => {
+            Message::Ask { promise, round, cluster, roster } => {
                 if promise.holder != *from {
                     return;
                 }
                 if let Some(cluster) = &cluster
-                    && self
-                        .durable
-                        .cluster
-                        .as_ref()
-                        .is_some_and(|own| own != cluster)
+                    && self.durable.cluster.as_ref().is_some_and(|own| own != cluster)
                 {
                     return;
                 }
@@ -141,44 +116,20 @@ impl Pilot {
                     }
                 }
             }
-            Message::Promised {
-                epoch,
-                round,
-                claim,
-            } => self.promised(now, &from.name, epoch, round, claim),
+            Message::Promised { epoch, round, claim } => self.promised(now, &from.name, epoch, round, claim),
             Message::Refused { round: _, why } => self.refused(now, &from.name, &why),
             Message::Announce { epoch, sequence } => self.announced(now, from, epoch, sequence),
-            Message::Fetch {
-                epoch,
-                sequence,
-                nonce,
-            } => self.fetched(now, from, epoch, sequence, nonce),
-            Message::Deliver {
-                nonce,
-                valid_for,
-                order,
-            } => self.delivered(now, from, nonce, valid_for, order),
-            Message::Outcome {
-                epoch,
-                sequence,
-                outcome,
-            } => self.outcome(now, epoch, sequence, &outcome),
+            Message::Fetch { epoch, sequence, nonce } => self.fetched(now, from, epoch, sequence, nonce),
+            Message::Deliver { nonce, valid_for, order } => self.delivered(now, from, nonce, valid_for, order),
+            Message::Outcome { epoch, sequence, outcome } => self.outcome(now, epoch, sequence, &outcome),
             Message::Ended { who } => {
                 if self.mesh.told.len() >= ENDED {
                     self.mesh.told.pop_first();
                 }
-                self.mesh
-                    .told
-                    .entry(who)
-                    .or_default()
-                    .insert(from.name.clone());
+                self.mesh.told.entry(who).or_default().insert(from.name.clone());
             }
             Message::Handover { epoch, next } => {
-                let current = self
-                    .mesh
-                    .asked_by
-                    .as_ref()
-                    .is_some_and(|(p, _)| p.holder == *from && p.epoch <= epoch);
+                let current = self.mesh.asked_by.as_ref().is_some_and(|(p, _)| p.holder == *from && p.epoch <= epoch);
                 if current {
                     self.mesh.asked_by = None;
                 }
@@ -194,37 +145,21 @@ impl Pilot {
         let to = asked.holder.name.clone();
         let floor = self.floor_known.then_some(self.durable.floor);
         if let Err(why) = may_promise(asked, self.durable.promise.as_ref(), floor) {
-            self.out
-                .push(Effect::Send(to, Message::Refused { round, why }));
+            self.out.push(Effect::Send(to, Message::Refused { round, why }));
             return false;
         }
-        let answer = Effect::Send(
-            to,
-            Message::Promised {
-                epoch: asked.epoch,
-                round,
-                claim: self.durable.claim.clone(),
-            },
-        );
+        let answer =
+            Effect::Send(to, Message::Promised { epoch: asked.epoch, round, claim: self.durable.claim.clone() });
         if self.kept_promise.as_ref() == Some(asked) {
             self.out.push(answer);
-        } else if let Some(waiting) = self
-            .waiting_for_disk
-            .values_mut()
-            .find(|w| w.promise.as_ref() == Some(asked))
-        {
+        } else if let Some(waiting) = self.waiting_for_disk.values_mut().find(|w| w.promise.as_ref() == Some(asked)) {
             waiting.effects.push(answer);
         } else {
             self.durable.promise = Some(asked.clone());
             self.raise_floor(asked.epoch);
             self.keep_then(vec![answer]);
         }
-        if asked.holder != self.setup.id
-            && self
-                .leadership
-                .as_ref()
-                .is_some_and(|l| l.epoch < asked.epoch)
-        {
+        if asked.holder != self.setup.id && self.leadership.as_ref().is_some_and(|l| l.epoch < asked.epoch) {
             self.leadership = None;
         }
         true
@@ -232,19 +167,14 @@ impl Pilot {
 
     /// The coordinator's own promise, by the same rule and through the same disk.
     pub(crate) fn promise_myself(&mut self, epoch: Epoch, round: u64) {
-        let promise = Promise {
-            epoch,
-            holder: self.setup.id.clone(),
-        };
+        let promise = Promise { epoch, holder: self.setup.id.clone() };
         let before = self.out.len();
         self.promise(&promise, round);
         let mut own = Vec::new();
         let mut index = before;
         while index < self.out.len() {
             match &self.out[index] {
-                Effect::Send(name, _) if *name == self.setup.id.name => {
-                    own.push(self.out.remove(index))
-                }
+                Effect::Send(name, _) if *name == self.setup.id.name => own.push(self.out.remove(index)),
                 _ => index += 1,
             }
         }
@@ -256,12 +186,7 @@ impl Pilot {
     }
 
     pub(crate) fn own_promise(&mut self, message: &Message) {
-        if let Message::Promised {
-            epoch,
-            round,
-            claim,
-        } = message
-        {
+        if let Message::Promised { epoch, round, claim } = message {
             let name = self.setup.id.name.clone();
             let now = self.last_event.unwrap_or_default();
             self.promised(now, &name, *epoch, *round, claim.clone());
@@ -279,9 +204,7 @@ impl Pilot {
         } else {
             let coordinator = self.coordinator(now).map(|(id, _)| id);
             let line = candidates(&own, &self.report(now), &self.view);
-            let next = line
-                .into_iter()
-                .find(|c| *c != own && Some(c) != coordinator.as_ref());
+            let next = line.into_iter().find(|c| *c != own && Some(c) != coordinator.as_ref());
             wanted.extend(coordinator.map(|id| id.name));
             wanted.extend(next.map(|id| id.name));
         }

@@ -95,16 +95,9 @@ enum Purpose {
     /// To see whether the Lease can be taken.
     Candidacy,
     /// Taking the Lease.
-    Take {
-        patience: Option<Duration>,
-        epoch: Epoch,
-    },
+    Take { patience: Option<Duration>, epoch: Epoch },
     /// Finding out whether taking it was done.
-    TookIt {
-        sent: Timestamp,
-        patience: Option<Duration>,
-        epoch: Epoch,
-    },
+    TookIt { sent: Timestamp, patience: Option<Duration>, epoch: Epoch },
     /// Renewing it.
     Renew,
     /// Finding out whether renewing it was done.
@@ -232,10 +225,7 @@ impl Pilot {
             Event::Tick => {}
             Event::View(view) => self.take_view(now, *view),
             Event::StreamUp(peer) => self.stream_up(&peer),
-            Event::StreamEnded {
-                peer,
-                process_ended,
-            } => self.stream_ended(now, &peer, process_ended),
+            Event::StreamEnded { peer, process_ended } => self.stream_ended(now, &peer, process_ended),
             Event::Message(from, message) => self.take_message(now, &from, message),
             Event::Api { id, result } => self.take_answer(now, id, result),
             Event::Kept(number) => self.take_kept(number),
@@ -295,8 +285,8 @@ impl Pilot {
     }
 
     fn take_launcher(&mut self, now: Timestamp, status: Option<LauncherStatus>) {
-        let began = status.as_ref().is_some_and(|s| s.terminating)
-            && !self.launcher.as_ref().is_some_and(|s| s.terminating);
+        let began =
+            status.as_ref().is_some_and(|s| s.terminating) && !self.launcher.as_ref().is_some_and(|s| s.terminating);
         self.launcher = status;
         if began {
             self.local.began_to_end(now);
@@ -308,19 +298,8 @@ impl Pilot {
     fn call(&mut self, now: Timestamp, purpose: Purpose, call: Call) {
         self.next_call += 1;
         let id = CallId(self.next_call);
-        self.out.push(Effect::Api {
-            id,
-            call: Box::new(call.clone()),
-            within: Millis::from(CALL),
-        });
-        self.pending.insert(
-            id,
-            Pending {
-                purpose,
-                call,
-                sent: now,
-            },
-        );
+        self.out.push(Effect::Api { id, call: Box::new(call.clone()), within: Millis::from(CALL) });
+        self.pending.insert(id, Pending { purpose, call, sent: now });
     }
 
     fn in_flight(&self, purpose: impl Fn(&Purpose) -> bool) -> bool {
@@ -332,10 +311,7 @@ impl Pilot {
             return;
         };
         self.api = match &result {
-            Ok(_)
-            | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
-                ApiReach::Reachable
-            }
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => ApiReach::Reachable,
             Err(Failure::Ambiguous(_)) => ApiReach::Unreachable,
         };
         if let Ok(Answer::Lease(Some(lease))) = &result {
@@ -347,14 +323,8 @@ impl Pilot {
         match pending.purpose.clone() {
             Purpose::Learn => self.learnt(now, result),
             Purpose::Candidacy => self.candidacy_answer(now, result),
-            Purpose::Take { patience, epoch } => {
-                self.take_result(now, pending.sent, patience, epoch, result)
-            }
-            Purpose::TookIt {
-                sent,
-                patience,
-                epoch,
-            } => self.took_it(now, sent, patience, epoch, result),
+            Purpose::Take { patience, epoch } => self.take_result(now, pending.sent, patience, epoch, result),
+            Purpose::TookIt { sent, patience, epoch } => self.took_it(now, sent, patience, epoch, result),
             Purpose::Renew => self.renew_result(now, pending.sent, result),
             Purpose::Renewed { sent } => self.renewed(now, sent, result),
             Purpose::Release => self.released(),
@@ -375,12 +345,8 @@ impl Pilot {
     fn keep_then(&mut self, effects: Vec<Effect>) {
         self.asked_to_keep += 1;
         let promise = self.durable.promise.clone();
-        self.waiting_for_disk
-            .insert(self.asked_to_keep, Waiting { promise, effects });
-        self.out.push(Effect::Keep(
-            self.asked_to_keep,
-            Box::new(self.durable.clone()),
-        ));
+        self.waiting_for_disk.insert(self.asked_to_keep, Waiting { promise, effects });
+        self.out.push(Effect::Keep(self.asked_to_keep, Box::new(self.durable.clone())));
     }
 
     fn take_kept(&mut self, number: u64) {
@@ -419,10 +385,7 @@ impl Pilot {
 
     /// Whether this pilot believes that it coordinates now, and at which epoch.
     pub fn believes_it_coordinates(&self, now: Timestamp) -> Option<Epoch> {
-        self.leadership
-            .as_ref()
-            .filter(|l| l.is_valid(now))
-            .map(|l| l.epoch)
+        self.leadership.as_ref().filter(|l| l.is_valid(now)).map(|l| l.epoch)
     }
 
     /// What it remembers.

@@ -43,12 +43,7 @@ struct Fetched {
 
 impl Orders {
     pub(crate) fn new(nonce: u64) -> Self {
-        Self {
-            next_sequence: 0,
-            next_nonce: nonce,
-            given: BTreeMap::new(),
-            fetched: BTreeMap::new(),
-        }
+        Self { next_sequence: 0, next_nonce: nonce, given: BTreeMap::new(), fetched: BTreeMap::new() }
     }
 }
 
@@ -67,98 +62,39 @@ impl Pilot {
         };
         self.orders.next_sequence += 1;
         let sequence = self.orders.next_sequence;
-        let order = Order {
-            epoch,
-            sequence,
-            operation,
-            pod,
-            kind,
-        };
+        let order = Order { epoch, sequence, operation, pod, kind };
         if to == self.setup.id.name {
             // The coordinator's own member obeys by the same rule; the majority was fresh an instant ago.
             let id = self.setup.id.clone();
             self.obey(now, &id, order);
             return;
         }
-        self.orders.given.retain(|_, g| {
-            now.since(g.announced) < Duration::from_secs(10) && g.order.epoch == epoch
-        });
-        self.orders.given.insert(
-            sequence,
-            Given {
-                to: to.clone(),
-                order,
-                announced: now,
-                fetched: None,
-            },
-        );
-        self.out
-            .push(Effect::Send(to, Message::Announce { epoch, sequence }));
+        self.orders.given.retain(|_, g| now.since(g.announced) < Duration::from_secs(10) && g.order.epoch == epoch);
+        self.orders.given.insert(sequence, Given { to: to.clone(), order, announced: now, fetched: None });
+        self.out.push(Effect::Send(to, Message::Announce { epoch, sequence }));
     }
 
     /// As target: the order is fetched with a number never used before.
-    pub(crate) fn announced(
-        &mut self,
-        now: Timestamp,
-        from: &PilotId,
-        epoch: Epoch,
-        sequence: u64,
-    ) {
-        if self
-            .durable
-            .promise
-            .as_ref()
-            .is_some_and(|p| p.epoch > epoch)
-        {
+    pub(crate) fn announced(&mut self, now: Timestamp, from: &PilotId, epoch: Epoch, sequence: u64) {
+        if self.durable.promise.as_ref().is_some_and(|p| p.epoch > epoch) {
             return;
         }
         self.orders.next_nonce = self.orders.next_nonce.wrapping_add(1);
         let nonce = self.orders.next_nonce;
-        self.orders
-            .fetched
-            .retain(|_, f| now.since(f.sent) < Duration::from_secs(10));
+        self.orders.fetched.retain(|_, f| now.since(f.sent) < Duration::from_secs(10));
         if self.orders.fetched.len() >= 64 {
             return;
         }
-        self.orders.fetched.insert(
-            nonce,
-            Fetched {
-                from: from.clone(),
-                epoch,
-                sent: now,
-            },
-        );
-        self.out.push(Effect::Send(
-            from.name.clone(),
-            Message::Fetch {
-                epoch,
-                sequence,
-                nonce,
-            },
-        ));
+        self.orders.fetched.insert(nonce, Fetched { from: from.clone(), epoch, sent: now });
+        self.out.push(Effect::Send(from.name.clone(), Message::Fetch { epoch, sequence, nonce }));
     }
 
     /// As coordinator: before the order goes out, a majority must promise once more.
-    pub(crate) fn fetched(
-        &mut self,
-        now: Timestamp,
-        from: &PilotId,
-        epoch: Epoch,
-        sequence: u64,
-        nonce: u64,
-    ) {
-        if !self
-            .leadership
-            .as_ref()
-            .is_some_and(|l| l.epoch == epoch && l.is_valid(now))
-        {
+    pub(crate) fn fetched(&mut self, now: Timestamp, from: &PilotId, epoch: Epoch, sequence: u64, nonce: u64) {
+        if !self.leadership.as_ref().is_some_and(|l| l.epoch == epoch && l.is_valid(now)) {
             return;
         }
-        let known = self
-            .orders
-            .given
-            .get(&sequence)
-            .is_some_and(|g| g.to == from.name && g.fetched.is_none());
+        let known = self.orders.given.get(&sequence).is_some_and(|g| g.to == from.name && g.fetched.is_none());
         if !known {
             return;
         }
@@ -184,43 +120,22 @@ impl Pilot {
             .given
             .iter()
             .filter(|(_, g)| {
-                g.fetched
-                    .is_some_and(|(_, round)| leading.has_majority_since(round))
-                    && g.order.epoch == leading.epoch
+                g.fetched.is_some_and(|(_, round)| leading.has_majority_since(round)) && g.order.epoch == leading.epoch
             })
             .map(|(s, _)| *s)
             .collect();
         for sequence in ready {
-            if let Some(Given {
-                to,
-                order,
-                fetched: Some((nonce, _)),
-                announced,
-                ..
-            }) = self.orders.given.remove(&sequence)
+            if let Some(Given { to, order, fetched: Some((nonce, _)), announced, .. }) =
+                self.orders.given.remove(&sequence)
                 && now.since(announced) < FRESH_ORDER
             {
-                self.out.push(Effect::Send(
-                    to,
-                    Message::Deliver {
-                        nonce,
-                        valid_for: Millis::from(left),
-                        order,
-                    },
-                ));
+                self.out.push(Effect::Send(to, Message::Deliver { nonce, valid_for: Millis::from(left), order }));
             }
         }
     }
 
     /// As target: an order arrives, for a nonce of ours, in time.
-    pub(crate) fn delivered(
-        &mut self,
-        now: Timestamp,
-        from: &PilotId,
-        nonce: u64,
-        valid_for: Millis,
-        order: Order,
-    ) {
+    pub(crate) fn delivered(&mut self, now: Timestamp, from: &PilotId, nonce: u64, valid_for: Millis, order: Order) {
         let Some(fetched) = self.orders.fetched.remove(&nonce) else {
             return;
         };
@@ -234,28 +149,13 @@ impl Pilot {
     /// Obeys an order, or says why not. What it obeys is on disk first.
     fn obey(&mut self, now: Timestamp, from: &PilotId, order: Order) {
         let (epoch, sequence) = (order.epoch, order.sequence);
-        let answer = |outcome| {
-            Effect::Send(
-                from.name.clone(),
-                Message::Outcome {
-                    epoch,
-                    sequence,
-                    outcome,
-                },
-            )
-        };
-        let asked = Promise {
-            epoch,
-            holder: from.clone(),
-        };
+        let answer = |outcome| Effect::Send(from.name.clone(), Message::Outcome { epoch, sequence, outcome });
+        let asked = Promise { epoch, holder: from.clone() };
         let name = order.kind.name();
-        let verdict = may_promise(
-            &asked,
-            self.durable.promise.as_ref(),
-            self.floor_known.then_some(self.durable.floor),
-        )
-        .map_err(|e| e.to_string())
-        .and_then(|()| self.may_obey(&order));
+        let verdict =
+            may_promise(&asked, self.durable.promise.as_ref(), self.floor_known.then_some(self.durable.floor))
+                .map_err(|e| e.to_string())
+                .and_then(|()| self.may_obey(&order));
         if let Err(why) = verdict {
             let subject = self.own().to_string();
             self.tell(
@@ -279,12 +179,7 @@ impl Pilot {
         }
         self.durable.promise = Some(asked);
         self.raise_floor(epoch);
-        self.durable.obey(Obeyed {
-            operation: order.operation.clone(),
-            order: name,
-            pod: order.pod.clone(),
-            epoch,
-        });
+        self.durable.obey(Obeyed { operation: order.operation.clone(), order: name, pod: order.pod.clone(), epoch });
         let mut effects = vec![answer(Outcome::Obeyed)];
         match order.kind {
             OrderKind::Found { cluster } => {
@@ -292,20 +187,12 @@ impl Pilot {
                 self.durable.begun_under = Some(order.operation);
                 effects.extend(self.start_effect(StartAs::Founder));
             }
-            OrderKind::Join {
-                cluster,
-                move_aside,
-            } => {
+            OrderKind::Join { cluster, move_aside } => {
                 self.durable.cluster = Some(cluster);
-                match move_aside
-                    .filter(|_| self.durable.begun_under.as_ref() != Some(&order.operation))
-                {
+                match move_aside.filter(|_| self.durable.begun_under.as_ref() != Some(&order.operation)) {
                     Some(identity) => {
                         self.local.then_join = Some(order.operation.clone());
-                        let act = LocalAct::MoveAside {
-                            identity,
-                            operation: order.operation,
-                        };
+                        let act = LocalAct::MoveAside { identity, operation: order.operation };
                         effects.push(self.local_effect(act));
                     }
                     None => {
@@ -331,10 +218,7 @@ impl Pilot {
 
     fn may_obey(&self, order: &Order) -> Result<(), String> {
         if order.pod != self.setup.pod {
-            return Err(format!(
-                "it is for pod {}, this is {}",
-                order.pod, self.setup.pod
-            ));
+            return Err(format!("it is for pod {}, this is {}", order.pod, self.setup.pod));
         }
         let begun = self.durable.begun_under.as_ref() == Some(&order.operation);
         let held = self.is_held();
@@ -345,17 +229,12 @@ impl Pilot {
                 }
                 match &self.volume {
                     Some(VolumeState::Empty) if held => Ok(()),
-                    Some(
-                        VolumeState::Empty | VolumeState::Holds(_) | VolumeState::HoldsUnknown,
-                    ) if begun => Ok(()),
+                    Some(VolumeState::Empty | VolumeState::Holds(_) | VolumeState::HoldsUnknown) if begun => Ok(()),
                     Some(_) if !held => Err("the database runs already".to_owned()),
                     Some(_) | None => Err("the volume is not known to be empty".to_owned()),
                 }
             }
-            OrderKind::Join {
-                cluster,
-                move_aside,
-            } => {
+            OrderKind::Join { cluster, move_aside } => {
                 if self.durable.cluster.as_ref().is_some_and(|c| c != cluster) {
                     return Err("this volume belongs to another cluster".to_owned());
                 }
@@ -365,12 +244,8 @@ impl Pilot {
                 match &self.volume {
                     Some(VolumeState::Empty) => Ok(()),
                     Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown) if begun => Ok(()),
-                    Some(VolumeState::Holds(identity)) if move_aside.as_ref() == Some(identity) => {
-                        Ok(())
-                    }
-                    Some(_) | None => {
-                        Err("the volume holds what the order does not name".to_owned())
-                    }
+                    Some(VolumeState::Holds(identity)) if move_aside.as_ref() == Some(identity) => Ok(()),
+                    Some(_) | None => Err("the volume holds what the order does not name".to_owned()),
                 }
             }
             OrderKind::Leave { identity } => {
@@ -385,13 +260,7 @@ impl Pilot {
     }
 
     /// As coordinator: what became of an order is read from the reports; this only makes it look at once.
-    pub(crate) fn outcome(
-        &mut self,
-        now: Timestamp,
-        epoch: Epoch,
-        sequence: u64,
-        outcome: &Outcome,
-    ) {
+    pub(crate) fn outcome(&mut self, now: Timestamp, epoch: Epoch, sequence: u64, outcome: &Outcome) {
         self.orders.given.remove(&sequence);
         if let Outcome::Refused(why) = outcome
             && self.leadership.as_ref().is_some_and(|l| l.epoch == epoch)

@@ -18,23 +18,13 @@ impl Pilot {
         let launcher = self.launcher.as_ref();
         let pod = &self.setup.pod;
         let process = launcher.map(|s| &s.process);
-        let phase = phase(
-            process,
-            self.database.phase,
-            launcher.is_some_and(|s| s.leave.as_ref().is_some_and(|l| l.running)),
-        );
-        let coordinating = self
-            .leadership
-            .as_ref()
-            .filter(|l| l.is_valid(now) && !self.leaving);
+        let phase =
+            phase(process, self.database.phase, launcher.is_some_and(|s| s.leave.as_ref().is_some_and(|l| l.running)));
+        let coordinating = self.leadership.as_ref().filter(|l| l.is_valid(now) && !self.leaving);
         Report {
             about: About {
                 pod: pod.clone(),
-                claim: self
-                    .durable
-                    .claim
-                    .clone()
-                    .filter(|_| self.learning.claim_read),
+                claim: self.durable.claim.clone().filter(|_| self.learning.claim_read),
                 cluster: self.durable.cluster.clone(),
                 stream: self.setup.stream,
                 http: self.setup.http,
@@ -45,11 +35,7 @@ impl Pilot {
             },
             database: DatabaseReport {
                 phase,
-                identity: self
-                    .database
-                    .identity
-                    .clone()
-                    .or_else(|| self.durable.identity.clone()),
+                identity: self.database.identity.clone().or_else(|| self.durable.identity.clone()),
                 volume: self.volume.clone(),
                 version: self.database.version.clone(),
                 pid: match process {
@@ -58,10 +44,7 @@ impl Pilot {
                         | ProcessState::Draining { pid }
                         | ProcessState::Stopping { pid },
                     ) => Some(*pid),
-                    Some(
-                        ProcessState::Held | ProcessState::Backoff { .. } | ProcessState::Stopped,
-                    )
-                    | None => None,
+                    Some(ProcessState::Held | ProcessState::Backoff { .. } | ProcessState::Stopped) | None => None,
                 },
                 schema_agreed: self.database.schema_agreed,
                 replication: self.database.replication,
@@ -71,19 +54,14 @@ impl Pilot {
                 starts: launcher.map_or(0, |s| s.starts),
                 unintended_ends: launcher.map_or(0, |s| s.unintended_ends),
                 terminating: launcher.is_some_and(|s| s.terminating),
-                leave: launcher
-                    .and_then(|s| s.leave.as_ref())
-                    .map(|l| (l.operation.clone(), l.done)),
+                leave: launcher.and_then(|s| s.leave.as_ref()).map(|l| (l.operation.clone(), l.done)),
                 wants_start: self.wants_start(),
             },
             ring: self.database.ring.clone(),
             mesh: MeshReport {
                 promise: self.durable.promise.clone(),
                 role: match coordinating {
-                    Some(leading) => Role::Coordinator {
-                        epoch: leading.epoch,
-                        degraded: leading.degraded.clone(),
-                    },
+                    Some(leading) => Role::Coordinator { epoch: leading.epoch, degraded: leading.degraded.clone() },
                     None => Role::Follower,
                 },
                 api: self.api,
@@ -93,11 +71,7 @@ impl Pilot {
                 keys: Vec::new(),
             },
             operation: coordinating.and_then(|l| l.operation.clone()),
-            why: if coordinating.is_some() {
-                self.briefs()
-            } else {
-                Vec::new()
-            },
+            why: if coordinating.is_some() { self.briefs() } else { Vec::new() },
         }
     }
 
@@ -115,20 +89,11 @@ impl Pilot {
                     Verdict::Refuse => "refuses",
                     Verdict::Done => "done",
                 };
-                let mut text = format!(
-                    "{} {verdict} [{}] {}",
-                    reason.subject,
-                    reason.rule.word(),
-                    reason.fact
-                );
+                let mut text = format!("{} {verdict} [{}] {}", reason.subject, reason.rule.word(), reason.fact);
                 while text.len() > Brief::LONGEST {
                     text.pop();
                 }
-                Some(Brief {
-                    epoch: entry.epoch,
-                    number: entry.number,
-                    text,
-                })
+                Some(Brief { epoch: entry.epoch, number: entry.number, text })
             })
             .collect();
         briefs.reverse();
@@ -137,9 +102,7 @@ impl Pilot {
 
     pub(crate) fn publish(&mut self, now: Timestamp) {
         let report = self.report(now);
-        if self.published.as_ref() == Some(&report)
-            || now.since(self.published_at) < PUBLISH_AT_MOST
-        {
+        if self.published.as_ref() == Some(&report) || now.since(self.published_at) < PUBLISH_AT_MOST {
             return;
         }
         self.published = Some(report.clone());
@@ -152,10 +115,7 @@ impl Pilot {
 fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> DatabasePhase {
     match process {
         None => match seen {
-            DatabasePhase::Serving
-            | DatabasePhase::Leaving
-            | DatabasePhase::Left
-            | DatabasePhase::Joining => seen,
+            DatabasePhase::Serving | DatabasePhase::Leaving | DatabasePhase::Left | DatabasePhase::Joining => seen,
             DatabasePhase::Unknown
             | DatabasePhase::Held
             | DatabasePhase::Starting
@@ -167,19 +127,14 @@ fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> 
         },
         Some(ProcessState::Held) => DatabasePhase::Held,
         Some(ProcessState::Stopped) => DatabasePhase::Stopped,
-        Some(ProcessState::Backoff {
-            crash_loop: true, ..
-        }) => DatabasePhase::CrashLooping,
+        Some(ProcessState::Backoff { crash_loop: true, .. }) => DatabasePhase::CrashLooping,
         Some(ProcessState::Backoff { .. }) => DatabasePhase::Restarting,
-        Some(ProcessState::Draining { .. } | ProcessState::Stopping { .. }) => {
-            DatabasePhase::Draining
-        }
+        Some(ProcessState::Draining { .. } | ProcessState::Stopping { .. }) => DatabasePhase::Draining,
         Some(ProcessState::Running { .. }) => match seen {
             DatabasePhase::Serving if leaving => DatabasePhase::Leaving,
-            DatabasePhase::Held
-            | DatabasePhase::Stopped
-            | DatabasePhase::Restarting
-            | DatabasePhase::CrashLooping => DatabasePhase::Starting,
+            DatabasePhase::Held | DatabasePhase::Stopped | DatabasePhase::Restarting | DatabasePhase::CrashLooping => {
+                DatabasePhase::Starting
+            }
             DatabasePhase::Unknown
             | DatabasePhase::Starting
             | DatabasePhase::Joining

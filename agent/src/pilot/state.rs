@@ -159,11 +159,7 @@ impl Pilot {
         members.sort_by_key(|m| (m.name.ordinal(), m.name.clone()));
         let coordinator = self.coordinator(now).map(|(who, epoch)| {
             let mine = self.leadership.as_ref().filter(|_| who == *id);
-            let told = self
-                .view
-                .peers
-                .get(&who.name)
-                .and_then(|p| p.report.as_ref());
+            let told = self.view.peers.get(&who.name).and_then(|p| p.report.as_ref());
             let degraded = match mine {
                 Some(leading) => leading.degraded.clone(),
                 None => told.and_then(|r| match &r.mesh.role {
@@ -181,13 +177,7 @@ impl Pilot {
         });
         let operation = own.operation.clone().or_else(|| {
             let name = &coordinator.as_ref()?.pilot;
-            self.view
-                .peers
-                .get(name)?
-                .report
-                .as_ref()?
-                .operation
-                .clone()
+            self.view.peers.get(name)?.report.as_ref()?.operation.clone()
         });
         let hash = self.setup.rules.hash.clone();
         StateDocument {
@@ -200,11 +190,7 @@ impl Pilot {
                 floor: self.floor_known.then_some(self.durable.floor),
                 api: self.api,
                 now,
-                trouble: self
-                    .local
-                    .trouble
-                    .clone()
-                    .or_else(|| self.disk_trouble.clone()),
+                trouble: self.local.trouble.clone().or_else(|| self.disk_trouble.clone()),
                 version: self.setup.version.clone(),
             },
             coordinator,
@@ -233,9 +219,6 @@ impl Pilot {
 
     /// What was decided lately, here and elsewhere.
     pub fn decisions(&self) -> DecisionsDocument {
-        DecisionsDocument {
-            own: self.log.entries().cloned().collect(),
-            heard: self.heard.iter().cloned().collect(),
-        }
+        DecisionsDocument { own: self.log.entries().cloned().collect(), heard: self.heard.iter().cloned().collect() }
     }
 }

@@ -20,11 +20,7 @@ fn load(path: &Path) -> Loaded {
 }
 
 fn flip(path: &Path, at: u64) {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
@@ -63,10 +59,7 @@ fn a_second_pilot_is_refused_and_told_who_holds_the_volume() {
     let (_keep, path) = place();
     let held = StateFile::open(&path).unwrap();
     let error = StateFile::open(&path).unwrap_err().to_string();
-    assert!(
-        error.contains(&format!("process {}", std::process::id())),
-        "{error}"
-    );
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     drop(held);
     assert_eq!(load(&path), Loaded::Fresh);
 }
@@ -169,9 +162,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let (_keep, path) = place();
     written(&path, &["one"]);
     let (mut file, _) = StateFile::open(&path).unwrap();
-    let error = file
-        .write(&vec![1; DEFAULT_CAPACITY as usize + 1])
-        .unwrap_err();
+    let error = file.write(&vec![1; DEFAULT_CAPACITY as usize + 1]).unwrap_err();
     assert!(matches!(error, StateFileError::TooLarge { .. }));
     drop(file);
     assert_eq!(load(&path), good("one"));
