@@ -13,6 +13,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A future that a trait object returns.
@@ -97,8 +98,8 @@ pub struct Look<'a> {
     pub process: &'a ProcessState,
     /// Where the process listens.
     pub address: IpAddr,
-    /// Runs tools beside the process.
-    pub tools: &'a dyn ToolRunner,
+    /// Runs tools beside the process; a look may leave one running and read its answer in a later look.
+    pub tools: &'a Arc<dyn ToolRunner>,
     /// The look ends after so long with what was seen until then.
     pub deadline: Duration,
 }
