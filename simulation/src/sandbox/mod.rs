@@ -1,0 +1,5 @@
+//! Real pilots and real databases as processes of this machine.
+
+pub mod layout;
+pub mod manifests;
+pub mod process;
