@@ -2,3 +2,4 @@
 
 pub mod gossip;
 pub mod keyring;
+pub mod stream;
