@@ -10,3 +10,4 @@ pub mod launch;
 pub mod launch_client;
 pub mod pilot;
 pub mod state_file;
+pub mod stream;
