@@ -1,1 +1,3 @@
 //! Pilot mesh.
+
+pub mod sandbox;

@@ -1,0 +1,4 @@
+//! Real pilots and real databases as processes of this machine.
+
+pub mod client;
+pub mod distribution;
