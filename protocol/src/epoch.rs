@@ -6,7 +6,9 @@ use std::fmt;
 /// Which coordinator's time a write or order belongs to. Zero is before the first coordinator.
 ///
 /// A new coordinator takes one more than every epoch it can find; nobody obeys or promises a lower one again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 

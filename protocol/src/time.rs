@@ -6,7 +6,9 @@ use std::time::Duration;
 /// A moment on one pilot's own clock, in milliseconds since its machine started, time asleep included (`CLOCK_BOOTTIME`).
 ///
 /// Never compared with another pilot's: no decision knows a wall clock.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
