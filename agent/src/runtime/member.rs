@@ -66,7 +66,7 @@ pub async fn look(
     mut watched: watch::Receiver<Watched>,
     events: mpsc::Sender<Event>,
 ) {
-    let tools = ThroughLauncher(launcher);
+    let tools: Arc<dyn ToolRunner> = Arc::new(ThroughLauncher(launcher));
     loop {
         let now = watched.borrow_and_update().clone();
         let pause = match &now.process {
