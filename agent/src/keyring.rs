@@ -90,11 +90,7 @@ pub struct MeshKey {
 impl MeshKey {
     fn new(id: &str, secret: &[u8]) -> Self {
         let secret = hkdf::Salt::new(hkdf::HKDF_SHA256, b"pilotmesh key 1").extract(secret);
-        let mut key = Self {
-            id: id.to_owned(),
-            secret,
-            fingerprint: Fingerprint([0; 4]),
-        };
+        let mut key = Self { id: id.to_owned(), secret, fingerprint: Fingerprint([0; 4]) };
         let Derived(bytes) = key.derive(Purpose::Fingerprint, &[id.as_bytes()]);
         key.fingerprint = Fingerprint([bytes[0], bytes[1], bytes[2], bytes[3]]);
         key
@@ -120,10 +116,7 @@ impl MeshKey {
         }
         let mut out = [0; 32];
         let info = [info.as_slice()];
-        let filled = self
-            .secret
-            .expand(&info, hkdf::HKDF_SHA256)
-            .and_then(|okm| okm.fill(&mut out));
+        let filled = self.secret.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut out));
         // HKDF refuses only outputs above 255 blocks; this one is a single block.
         debug_assert!(filled.is_ok());
         Derived(out)
@@ -148,13 +141,17 @@ pub enum KeyRingError {
         source: std::io::Error,
     },
     /// There is no key.
-    #[error("key ring {path} holds no key: add a file with at least 32 random bytes, such as `openssl rand -base64 32`")]
+    #[error(
+        "key ring {path} holds no key: add a file with at least 32 random bytes, such as `openssl rand -base64 32`"
+    )]
     Empty {
         /// The directory.
         path: PathBuf,
     },
     /// A key is too short to be a key.
-    #[error("key `{id}` has {length} bytes but must have at least 32: replace it with the output of `openssl rand -base64 32`")]
+    #[error(
+        "key `{id}` has {length} bytes but must have at least 32: replace it with the output of `openssl rand -base64 32`"
+    )]
     Short {
         /// The key's id.
         id: String,
@@ -228,10 +225,7 @@ impl KeyRing {
     /// # Errors
     /// As [`KeyRing::load`].
     pub fn of(keys: &[(&str, &[u8])], primary: &str) -> Result<Self, KeyRingError> {
-        let mut files: Files = keys
-            .iter()
-            .map(|(id, secret)| ((*id).to_owned(), secret.to_vec()))
-            .collect();
+        let mut files: Files = keys.iter().map(|(id, secret)| ((*id).to_owned(), secret.to_vec())).collect();
         files.insert(PRIMARY.to_owned(), primary.as_bytes().to_vec());
         Self::from_files(Path::new("(given)"), &files)
     }
@@ -242,10 +236,7 @@ impl KeyRing {
         for (id, content) in files.iter().filter(|(id, _)| id.as_str() != PRIMARY) {
             let secret = secret_of(content);
             if secret.len() < SHORTEST {
-                return Err(KeyRingError::Short {
-                    id: id.clone(),
-                    length: secret.len(),
-                });
+                return Err(KeyRingError::Short { id: id.clone(), length: secret.len() });
             }
             let key = MeshKey::new(id, &secret);
             ids.push((rank(id), key.fingerprint));
@@ -269,11 +260,11 @@ impl KeyRing {
                     }
                 })?
             }
-            None => ids.iter().max().map(|(_, fingerprint)| *fingerprint).ok_or_else(|| {
-                KeyRingError::Empty {
-                    path: directory.to_owned(),
-                }
-            })?,
+            None => ids
+                .iter()
+                .max()
+                .map(|(_, fingerprint)| *fingerprint)
+                .ok_or_else(|| KeyRingError::Empty { path: directory.to_owned() })?,
         };
         Ok(Self { keys, primary })
     }
@@ -384,9 +375,7 @@ fn steady(directory: &Path) -> Result<Files, KeyRingError> {
         }
         before = after;
     }
-    Err(KeyRingError::Unsteady {
-        path: directory.to_owned(),
-    })
+    Err(KeyRingError::Unsteady { path: directory.to_owned() })
 }
 
 fn read(directory: &Path) -> Result<Files, KeyRingError> {
@@ -398,9 +387,7 @@ fn read(directory: &Path) -> Result<Files, KeyRingError> {
     for entry in std::fs::read_dir(directory).map_err(failed(directory))? {
         let path = entry.map_err(failed(directory))?.path();
         let Some(id) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(KeyRingError::Name {
-                path: directory.to_owned(),
-            });
+            return Err(KeyRingError::Name { path: directory.to_owned() });
         };
         if id.starts_with('.') {
             continue;
@@ -411,16 +398,11 @@ fn read(directory: &Path) -> Result<Files, KeyRingError> {
             continue;
         }
         if facts.len() > LONGEST_FILE {
-            return Err(KeyRingError::Long {
-                id: id.to_owned(),
-                length: facts.len(),
-            });
+            return Err(KeyRingError::Long { id: id.to_owned(), length: facts.len() });
         }
         files.insert(id.to_owned(), std::fs::read(&path).map_err(failed(&path))?);
         if files.len() > MOST_KEYS + 1 {
-            return Err(KeyRingError::Many {
-                path: directory.to_owned(),
-            });
+            return Err(KeyRingError::Many { path: directory.to_owned() });
         }
     }
     Ok(files)
@@ -534,9 +516,7 @@ mod tests {
 
     #[test]
     fn without_a_primary_the_highest_id_sends_and_ten_is_above_nine() {
-        let files: Files = [("9", A), ("10", B)]
-            .map(|(id, secret)| (id.to_owned(), secret.to_vec()))
-            .into();
+        let files: Files = [("9", A), ("10", B)].map(|(id, secret)| (id.to_owned(), secret.to_vec())).into();
         let ring = KeyRing::from_files(Path::new("x"), &files).expect("a ring");
         assert_eq!(ring.primary().id(), "10");
     }

@@ -1,5 +1,13 @@
-//! Pilot mesh.
+//! The pilot: a step machine that decides, and adapters that translate.
 
+pub mod driver;
+pub mod effect;
+pub mod event;
 pub mod gossip;
 pub mod keyring;
+pub mod kubernetes;
+pub mod launch;
+pub mod launch_client;
+pub mod pilot;
+pub mod state_file;
 pub mod stream;

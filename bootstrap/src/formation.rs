@@ -20,7 +20,9 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
             &mut plan,
             Verdict::Refuse,
             set,
-            format!("the Lease belongs to cluster {cluster} and its record is missing: restore the record, nothing is founded"),
+            format!(
+                "the Lease belongs to cluster {cluster} and its record is missing: restore the record, nothing is founded"
+            ),
         );
         return plan;
     }
@@ -97,15 +99,13 @@ fn answer(world: &World, name: &PilotName) -> Result<Voter, (Verdict, String)> {
         return wait("its pilot and the API do not agree about its claim yet");
     }
     match &report.database.volume {
-        Some(VolumeState::Empty) if report.database.wants_start => Ok(Voter {
-            name: name.clone(),
-            claim: claim.object.uid.clone(),
-        }),
+        Some(VolumeState::Empty) if report.database.wants_start => {
+            Ok(Voter { name: name.clone(), claim: claim.object.uid.clone() })
+        }
         Some(VolumeState::Empty) => wait("its volume is empty and it has not asked to start yet"),
-        Some(VolumeState::Holds(identity)) => Err((
-            Verdict::Refuse,
-            format!("its volume holds {identity}: nothing is founded beside existing data"),
-        )),
+        Some(VolumeState::Holds(identity)) => {
+            Err((Verdict::Refuse, format!("its volume holds {identity}: nothing is founded beside existing data")))
+        }
         Some(VolumeState::HoldsUnknown) => Err((
             Verdict::Refuse,
             "its volume holds data of an unknown identity: nothing is founded beside existing data".to_owned(),
@@ -115,10 +115,5 @@ fn answer(world: &World, name: &PilotName) -> Result<Voter, (Verdict, String)> {
 }
 
 fn note(plan: &mut Plan, verdict: Verdict, subject: &str, fact: String) {
-    plan.reasons.push(Reason {
-        verdict,
-        subject: subject.to_owned(),
-        rule: Rule::FoundOnce,
-        fact,
-    });
+    plan.reasons.push(Reason { verdict, subject: subject.to_owned(), rule: Rule::FoundOnce, fact });
 }

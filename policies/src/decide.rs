@@ -99,20 +99,13 @@ pub(crate) fn write(
 pub(crate) fn open(record: &mut ClusterRecord, world: &World, kind: IntentKind) {
     let operation = record.name_operation(kind.word(), &kind.subject().name);
     record.next_operation += 1;
-    record.intent = Some(Intent {
-        operation,
-        begun: world.epoch,
-        kind,
-    });
+    record.intent = Some(Intent { operation, begun: world.epoch, kind });
     record.conditions.retain(|c| c.kind != SIZE_REFUSED);
 }
 
 /// Whether the record says already that this size was refused for this reason.
 pub(crate) fn refusal_is_recorded(record: &ClusterRecord, message: &str) -> bool {
-    record
-        .conditions
-        .iter()
-        .any(|c| c.kind == SIZE_REFUSED && c.status && c.message == message)
+    record.conditions.iter().any(|c| c.kind == SIZE_REFUSED && c.status && c.message == message)
 }
 
 /// Records that a size was refused.

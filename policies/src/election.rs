@@ -42,13 +42,7 @@ pub fn candidates(own: &PilotId, own_report: &Report, view: &View) -> Vec<PilotI
         ranked.push(rank(&own.name, own.generation, own_report));
     }
     ranked.sort();
-    ranked
-        .into_iter()
-        .map(|r| PilotId {
-            name: r.name,
-            generation: r.generation,
-        })
-        .collect()
+    ranked.into_iter().map(|r| PilotId { name: r.name, generation: r.generation }).collect()
 }
 
 /// How the Lease may be taken from its holder.
@@ -75,9 +69,10 @@ pub fn majority_holds_it_lost(
         if voter.name == holder.name {
             // Another life of the same pod knows that the one before has ended: two agents never run on one volume.
             return voter.name == *own
-                || view.peers.get(&voter.name).is_some_and(|p| {
-                    p.generation > holder.generation && p.liveness == Liveness::Live
-                });
+                || view
+                    .peers
+                    .get(&voter.name)
+                    .is_some_and(|p| p.generation > holder.generation && p.liveness == Liveness::Live);
         }
         if voter.name == *own {
             return own_ended.contains(holder) || holds_silent(holder, view);
@@ -86,9 +81,7 @@ pub fn majority_holds_it_lost(
             || view
                 .live()
                 .find(|(name, _, _)| **name == voter.name)
-                .is_some_and(|(_, _, report)| {
-                    report.mesh.ended.contains(holder) || report.mesh.silent.contains(holder)
-                })
+                .is_some_and(|(_, _, report)| report.mesh.ended.contains(holder) || report.mesh.silent.contains(holder))
     };
     let count = roster.iter().filter(|v| agrees(v)).count();
     !roster.is_empty() && count * 2 > roster.len()
@@ -112,30 +105,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn id(name: &str, generation: u64) -> PilotId {
-        PilotId {
-            name: PilotName::parse(name).expect("valid"),
-            generation: Generation(generation),
-        }
+        PilotId { name: PilotName::parse(name).expect("valid"), generation: Generation(generation) }
     }
 
     fn voters(names: &[&str]) -> Vec<Voter> {
-        names
-            .iter()
-            .map(|n| Voter {
-                name: PilotName::parse(n).expect("valid"),
-                claim: Uid::new(*n),
-            })
-            .collect()
+        names.iter().map(|n| Voter { name: PilotName::parse(n).expect("valid"), claim: Uid::new(*n) }).collect()
     }
 
     #[test]
     fn one_witness_of_three_is_no_majority() {
         let holder = id("c-0", 1);
         let own = id("c-1", 1);
-        let view = View {
-            peers: BTreeMap::new(),
-            ..View::default()
-        };
+        let view = View { peers: BTreeMap::new(), ..View::default() };
         let ended = BTreeSet::from([holder.clone()]);
         let roster = voters(&["c-0", "c-1", "c-2"]);
         assert!(!majority_holds_it_lost(&holder, &roster, &own.name, &ended, &BTreeSet::new(), &view));
@@ -145,10 +126,7 @@ mod tests {
 
     #[test]
     fn a_woken_pilot_holds_nobody_silent() {
-        let view = View {
-            woken: true,
-            ..View::default()
-        };
+        let view = View { woken: true, ..View::default() };
         assert!(!holds_silent(&id("c-0", 1), &view));
     }
 }

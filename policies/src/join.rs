@@ -1,6 +1,6 @@
 //! New members: one at a time, by grant, confirmed by those who are members already.
 
-use crate::decide::{Bounds, open, refusal_is_recorded, record_refusal, write};
+use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, schema_unsettled, strangers};
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
@@ -21,7 +21,11 @@ pub(crate) fn carry_on_forming(
 ) -> Decision {
     let record = &facts.record;
     let Some(report) = world.live_report(&founder.name) else {
-        return Ok(plan.wait(&founder.name, Rule::FoundOnce, "the founder's pilot has not been heard; nobody else may found"));
+        return Ok(plan.wait(
+            &founder.name,
+            Rule::FoundOnce,
+            "the founder's pilot has not been heard; nobody else may found",
+        ));
     };
     if report.about.claim.as_ref() != Some(&founder.claim) {
         return Ok(plan.wait(
@@ -31,10 +35,7 @@ pub(crate) fn carry_on_forming(
         ));
     }
     if let (DatabasePhase::Serving, Some(identity)) = (report.database.phase, &report.database.identity) {
-        let member = MemberRecord {
-            claim: founder.claim.clone(),
-            identity: identity.clone(),
-        };
+        let member = MemberRecord { claim: founder.claim.clone(), identity: identity.clone() };
         let fact = format!("{} serves as {identity}: the cluster is founded", founder.name);
         return write(
             plan,
@@ -48,9 +49,7 @@ pub(crate) fn carry_on_forming(
             fact,
         );
     }
-    let kind = OrderKind::Found {
-        cluster: record.cluster.clone(),
-    };
+    let kind = OrderKind::Found { cluster: record.cluster.clone() };
     Ok(order_start(plan, intent, &founder.name, report, kind, Rule::FoundOnce))
 }
 
@@ -64,9 +63,7 @@ pub(crate) fn carry_on(
     move_aside: Option<&DatabaseIdentity>,
 ) -> Decision {
     let record = &facts.record;
-    let report = world
-        .live_report(&joiner.name)
-        .filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
+    let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
     let known = report.and_then(|r| r.database.identity.clone());
     let strange = strangers(world, record);
     let candidate = known.clone().filter(|i| !record.retired.contains_key(i)).or_else(|| {
@@ -80,10 +77,7 @@ pub(crate) fn carry_on(
         match peers_say(world, record, &joiner.name, identity) {
             PeersSay::Normal => {
                 let fact = format!("{} is seen normal and up as {identity}", joiner.name);
-                let member = MemberRecord {
-                    claim: joiner.claim.clone(),
-                    identity: identity.clone(),
-                };
+                let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
                 return write(
                     plan,
                     world,
@@ -104,11 +98,25 @@ pub(crate) fn carry_on(
         let pod = world.pods.get(&joiner.name);
         let wanted = world.set.declared().contains(&joiner.name);
         if pod.is_none() && !wanted && strange.is_empty() {
-            return write(plan, world, facts, |r| r.intent = None, Rule::JoinByGrant, format!("{} is not wanted any more and no member sees it", joiner.name));
+            return write(
+                plan,
+                world,
+                facts,
+                |r| r.intent = None,
+                Rule::JoinByGrant,
+                format!("{} is not wanted any more and no member sees it", joiner.name),
+            );
         }
         let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
         if claim_changed && strange.is_empty() {
-            return write(plan, world, facts, |r| r.intent = None, Rule::JoinByGrant, format!("the claim of {} is another one now and no member sees the old", joiner.name));
+            return write(
+                plan,
+                world,
+                facts,
+                |r| r.intent = None,
+                Rule::JoinByGrant,
+                format!("the claim of {} is another one now and no member sees the old", joiner.name),
+            );
         }
         return Ok(plan.wait(&joiner.name, Rule::JoinByGrant, "the joining pilot has not been heard"));
     };
@@ -117,7 +125,8 @@ pub(crate) fn carry_on(
             Some(PeersSay::Unsettled(heard)) => format!(": {heard}"),
             Some(PeersSay::Gone | PeersSay::Normal) | None => String::new(),
         };
-        let progress = report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
+        let progress =
+            report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
         return Ok(plan.wait(
             &joiner.name,
             Rule::PeersDecide,
@@ -127,10 +136,7 @@ pub(crate) fn carry_on(
     if let Some(why) = not_all_serving(world, record, None) {
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
     }
-    let kind = OrderKind::Join {
-        cluster: record.cluster.clone(),
-        move_aside: move_aside.cloned(),
-    };
+    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside: move_aside.cloned() };
     Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
 }
 
@@ -147,12 +153,7 @@ fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, k
         }
     };
     plan.act(
-        Act::Order {
-            to: name.clone(),
-            pod: report.about.pod.clone(),
-            operation: intent.operation.clone(),
-            kind,
-        },
+        Act::Order { to: name.clone(), pod: report.about.pod.clone(), operation: intent.operation.clone(), kind },
         name,
         rule,
         fact,
@@ -177,7 +178,10 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
                     Verdict::Refuse,
                     name,
                     Rule::UnknownHolds,
-                    format!("its claim is another one than the one that holds {}: an approval would have to name both", member.identity),
+                    format!(
+                        "its claim is another one than the one that holds {}: an approval would have to name both",
+                        member.identity
+                    ),
                 );
             }
             continue;
@@ -186,10 +190,18 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
             plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pilot has not been heard");
             continue;
         };
-        let Some(claim) = report.about.claim.clone().filter(|c| {
-            world.claims.get(name).is_some_and(|facts| &facts.object.uid == c && !facts.terminating)
-        }) else {
-            plan.note(Verdict::Wait, name, Rule::UnknownHolds, "its pilot and the API do not agree about its claim yet");
+        let Some(claim) = report
+            .about
+            .claim
+            .clone()
+            .filter(|c| world.claims.get(name).is_some_and(|facts| &facts.object.uid == c && !facts.terminating))
+        else {
+            plan.note(
+                Verdict::Wait,
+                name,
+                Rule::UnknownHolds,
+                "its pilot and the API do not agree about its claim yet",
+            );
             continue;
         };
         if world.pods.get(name).is_some_and(|p| p.terminating) {
@@ -197,18 +209,33 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
             continue;
         }
         if !report.database.wants_start {
-            plan.note(Verdict::Wait, name, Rule::JoinByGrant, format!("it is {} and has not asked to start", phase_word(report.database.phase)));
+            plan.note(
+                Verdict::Wait,
+                name,
+                Rule::JoinByGrant,
+                format!("it is {} and has not asked to start", phase_word(report.database.phase)),
+            );
             continue;
         }
         let move_aside = match &report.database.volume {
             Some(VolumeState::Empty) => None,
             Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
             Some(VolumeState::Holds(identity)) => {
-                plan.note(Verdict::Refuse, name, Rule::UnknownDataStays, format!("its volume holds {identity}, which is neither a member under this name nor retired"));
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownDataStays,
+                    format!("its volume holds {identity}, which is neither a member under this name nor retired"),
+                );
                 continue;
             }
             Some(VolumeState::HoldsUnknown) => {
-                plan.note(Verdict::Refuse, name, Rule::UnknownDataStays, "its volume holds data whose identity is not known");
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownDataStays,
+                    "its volume holds data whose identity is not known",
+                );
                 continue;
             }
             Some(VolumeState::Unreadable) | None => {
@@ -218,15 +245,29 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
         };
         let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
         if size >= bounds.max {
-            let message = format!("{} members are wanted, the policy allows {}: {name} stays held", world.set.replicas, bounds.max);
+            let message = format!(
+                "{} members are wanted, the policy allows {}: {name} stays held",
+                world.set.replicas, bounds.max
+            );
             if !refusal_is_recorded(record, &message) {
-                return write(plan, world, facts, |r| record_refusal(r, Rule::Bounds, &message), Rule::Bounds, message.clone());
+                return write(
+                    plan,
+                    world,
+                    facts,
+                    |r| record_refusal(r, Rule::Bounds, &message),
+                    Rule::Bounds,
+                    message.clone(),
+                );
             }
             plan.note(Verdict::Refuse, name, Rule::Bounds, message);
             continue;
         }
         if world.patience {
-            return Ok(plan.wait(name, Rule::OneOldLease, "an order of the coordinator before may still run: waiting one old Lease"));
+            return Ok(plan.wait(
+                name,
+                Rule::OneOldLease,
+                "an order of the coordinator before may still run: waiting one old Lease",
+            ));
         }
         if let Some(why) = not_all_serving(world, record, None) {
             return Ok(plan.wait(name, Rule::AllServing, why));
@@ -237,10 +278,7 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
         if let Some((identity, _)) = strangers(world, record).into_iter().next() {
             return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
         }
-        let joiner = Voter {
-            name: name.clone(),
-            claim,
-        };
+        let joiner = Voter { name: name.clone(), claim };
         let fact = format!("{name} asks to start and {} members are wanted: it joins", world.set.replicas);
         return write(
             plan,

@@ -28,12 +28,7 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
         }
         let operation = record.name_operation("return", &name);
         return Some(plan.clone().act(
-            Act::Order {
-                to: name.clone(),
-                pod: report.about.pod.clone(),
-                operation,
-                kind: OrderKind::EndAndReturn,
-            },
+            Act::Order { to: name.clone(), pod: report.about.pod.clone(), operation, kind: OrderKind::EndAndReturn },
             &name,
             Rule::ReturnOnClaim,
             format!("its pod ends and the size {} still wants it: it drains and returns", world.set.replicas),
@@ -86,14 +81,19 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
         }
         let size = world.set.size_including(ordinal);
         let target = world.set.object.target(world.epoch)?;
-        let mut plan = plan.act(Act::Scale(target, size), name, rule, format!("{message}; the size is raised back to {size}"));
+        let mut plan =
+            plan.act(Act::Scale(target, size), name, rule, format!("{message}; the size is raised back to {size}"));
         if let Some(reason) = plan.reasons.last_mut() {
             reason.verdict = Verdict::Refuse;
         }
         return Ok(plan);
     }
     if world.patience {
-        return Ok(plan.wait(name, Rule::OneOldLease, "an order of the coordinator before may still run: waiting one old Lease"));
+        return Ok(plan.wait(
+            name,
+            Rule::OneOldLease,
+            "an order of the coordinator before may still run: waiting one old Lease",
+        ));
     }
     if let Some(why) = not_all_serving(world, record, Some(name)) {
         return Ok(plan.wait(name, Rule::AllServing, why));
@@ -105,10 +105,7 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
         return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
     }
     let kind = IntentKind::Leave {
-        leaver: Voter {
-            name: name.clone(),
-            claim: member.claim.clone(),
-        },
+        leaver: Voter { name: name.clone(), claim: member.claim.clone() },
         identity: member.identity.clone(),
         size_after: world.set.replicas,
         raised: false,
@@ -136,11 +133,8 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
     let said = peers_say(world, record, name, identity);
     match &said {
         PeersSay::Gone if quiet => {
-            let retirement = Retirement {
-                name: name.clone(),
-                claim: leaver.claim.clone(),
-                operation: intent.operation.clone(),
-            };
+            let retirement =
+                Retirement { name: name.clone(), claim: leaver.claim.clone(), operation: intent.operation.clone() };
             let fact = format!("peers see {identity} gone: {name} has left and its identity is retired");
             return write(
                 plan,
@@ -162,19 +156,32 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
         return bring_back(plan, world, facts, intent, *raised);
     }
     let Some(report) = report else {
-        return Ok(plan.wait(name, Rule::UnknownHolds, "the leaving pilot has not been heard; its launcher may still carry the leave out"));
+        return Ok(plan.wait(
+            name,
+            Rule::UnknownHolds,
+            "the leaving pilot has not been heard; its launcher may still carry the leave out",
+        ));
     };
     let granted = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::Leave));
     if granted {
-        let progress = report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
+        let progress =
+            report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
         let heard = match said {
             PeersSay::Unsettled(heard) => format!("; {heard}"),
             PeersSay::Gone | PeersSay::Normal => String::new(),
         };
-        return Ok(plan.wait(name, Rule::PeersDecide, format!("{name} is {}{progress}{heard}", phase_word(report.database.phase))));
+        return Ok(plan.wait(
+            name,
+            Rule::PeersDecide,
+            format!("{name} is {}{progress}{heard}", phase_word(report.database.phase)),
+        ));
     }
     if report.database.phase != DatabasePhase::Serving && report.database.phase != DatabasePhase::Leaving {
-        return Ok(plan.wait(name, Rule::UnfinishedLeave, format!("{name} is {}: it must serve before it can leave", phase_word(report.database.phase))));
+        return Ok(plan.wait(
+            name,
+            Rule::UnfinishedLeave,
+            format!("{name} is {}: it must serve before it can leave", phase_word(report.database.phase)),
+        ));
     }
     if let Some((rule, why)) = too_few(bounds, world, record) {
         if rule == Rule::UnknownHolds {
@@ -185,10 +192,21 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
     }
     let still_surplus = name.ordinal().is_some_and(|o| o >= world.set.start.saturating_add(*size_after));
     if !raised && world.set.declared().contains(name) && still_surplus {
-        return write(plan, world, facts, |r| r.intent = None, Rule::LeaveByGrant, format!("{name} is wanted again before its leave was granted: it stays"));
+        return write(
+            plan,
+            world,
+            facts,
+            |r| r.intent = None,
+            Rule::LeaveByGrant,
+            format!("{name} is wanted again before its leave was granted: it stays"),
+        );
     }
     if world.patience {
-        return Ok(plan.wait(name, Rule::OneOldLease, "an order of the coordinator before may still run: waiting one old Lease"));
+        return Ok(plan.wait(
+            name,
+            Rule::OneOldLease,
+            "an order of the coordinator before may still run: waiting one old Lease",
+        ));
     }
     if let Some(why) = not_all_serving(world, record, Some(name)) {
         return Ok(plan.wait(name, Rule::AllServing, why));
@@ -231,7 +249,12 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent, r
     };
     let size = world.set.size_including(ordinal);
     let target = world.set.object.target(world.epoch)?;
-    Ok(plan.act(Act::Scale(target, size), name, Rule::UnfinishedLeave, format!("the size is raised to {size} until it has left")))
+    Ok(plan.act(
+        Act::Scale(target, size),
+        name,
+        Rule::UnfinishedLeave,
+        format!("the size is raised to {size} until it has left"),
+    ))
 }
 
 /// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
@@ -242,18 +265,15 @@ fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> De
     };
     let name = &leaver.name;
     if world.claims.get(name).is_some_and(|c| c.object.uid == leaver.claim) {
-        let wanted = ClaimMarks {
-            cluster: record.cluster.clone(),
-            identity: Some(identity.clone()),
-            retired: true,
-        };
+        let wanted = ClaimMarks { cluster: record.cluster.clone(), identity: Some(identity.clone()), retired: true };
         if let Some(plan) = mark(&plan, world, name, wanted)? {
             return Ok(plan);
         }
     }
     if let Some(report) = world.live_report(name) {
         let told = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave));
-        let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped) && !report.database.terminating;
+        let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
+            && !report.database.terminating;
         if !told && !ended {
             return Ok(plan.act(
                 Act::Order {
@@ -268,13 +288,30 @@ fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> De
             ));
         }
     }
-    if *raised && name.ordinal().is_some_and(|o| world.set.size_including(o) == world.set.replicas) && *size_after < world.set.replicas {
+    if *raised
+        && name.ordinal().is_some_and(|o| world.set.size_including(o) == world.set.replicas)
+        && *size_after < world.set.replicas
+    {
         let target = world.set.object.target(world.epoch)?;
-        return Ok(plan.act(Act::Scale(target, *size_after), name, Rule::UnfinishedLeave, format!("it has left: the size falls to {size_after}")));
+        return Ok(plan.act(
+            Act::Scale(target, *size_after),
+            name,
+            Rule::UnfinishedLeave,
+            format!("it has left: the size falls to {size_after}"),
+        ));
     }
     match world.pods.get(name) {
         Some(pod) if pod.terminating => Ok(plan.wait(name, Rule::LeaveByGrant, "it has left; its pod is ending")),
-        Some(_) if !world.set.declared().contains(name) => Ok(plan.wait(name, Rule::LeaveByGrant, "it has left; its pod is about to be told")),
-        Some(_) | None => write(plan, world, facts, |r| r.intent = None, Rule::LeaveByGrant, format!("{name} has left and its pod has ended: {} is complete", intent.operation)),
+        Some(_) if !world.set.declared().contains(name) => {
+            Ok(plan.wait(name, Rule::LeaveByGrant, "it has left; its pod is about to be told"))
+        }
+        Some(_) | None => write(
+            plan,
+            world,
+            facts,
+            |r| r.intent = None,
+            Rule::LeaveByGrant,
+            format!("{name} has left and its pod has ended: {} is complete", intent.operation),
+        ),
     }
 }

@@ -4,9 +4,14 @@
 
 pub mod decide;
 pub mod election;
+pub mod fault;
+pub mod file;
 mod join;
 mod leave;
 mod marks;
 mod peers;
 pub mod plan;
+pub mod policy;
+pub mod reference;
+pub mod setting;
 pub mod world;

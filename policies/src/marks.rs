@@ -14,11 +14,8 @@ pub(crate) fn next(plan: &Plan, world: &World, record: &ClusterRecord) -> Result
         if claim.object.uid != member.claim {
             continue;
         }
-        let wanted = ClaimMarks {
-            cluster: record.cluster.clone(),
-            identity: Some(member.identity.clone()),
-            retired: false,
-        };
+        let wanted =
+            ClaimMarks { cluster: record.cluster.clone(), identity: Some(member.identity.clone()), retired: false };
         if let Some(plan) = mark(plan, world, name, wanted)? {
             return Ok(Some(plan));
         }

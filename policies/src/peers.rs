@@ -119,11 +119,7 @@ pub(crate) fn strangers(world: &World, record: &ClusterRecord) -> BTreeSet<(Data
 }
 
 /// Why not every member, but the one left out, serves and is seen up and normal by all others; `None` where all do.
-pub(crate) fn not_all_serving(
-    world: &World,
-    record: &ClusterRecord,
-    left_out: Option<&PilotName>,
-) -> Option<String> {
+pub(crate) fn not_all_serving(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
     let counted = || record.members.iter().filter(|(n, _)| Some(*n) != left_out);
     for (name, _) in counted() {
         match world.live_report(name) {
@@ -167,11 +163,7 @@ pub(crate) fn schema_unsettled(world: &World, record: &ClusterRecord, left_out: 
 
 /// The highest replication factor that any live member knows; `None` where none knows.
 pub(crate) fn replication(world: &World, record: &ClusterRecord) -> Option<u32> {
-    record
-        .members
-        .keys()
-        .filter_map(|name| world.live_report(name)?.database.replication)
-        .max()
+    record.members.keys().filter_map(|name| world.live_report(name)?.database.replication).max()
 }
 
 fn word(status: RingStatus) -> &'static str {

@@ -146,12 +146,7 @@ pub struct Plan {
 
 impl Plan {
     pub(crate) fn note(&mut self, verdict: Verdict, subject: impl ToString, rule: Rule, fact: impl Into<String>) {
-        self.reasons.push(Reason {
-            verdict,
-            subject: subject.to_string(),
-            rule,
-            fact: fact.into(),
-        });
+        self.reasons.push(Reason { verdict, subject: subject.to_string(), rule, fact: fact.into() });
     }
 
     pub(crate) fn wait(mut self, subject: impl ToString, rule: Rule, fact: impl Into<String>) -> Self {

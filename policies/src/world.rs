@@ -55,18 +55,9 @@ impl ObjectRead {
     /// When a higher epoch has stamped it.
     pub fn target(&self, epoch: Epoch) -> Result<Target, Outranked> {
         if self.stamp > epoch {
-            return Err(Outranked {
-                name: self.name.clone(),
-                found: self.stamp,
-                own: epoch,
-            });
+            return Err(Outranked { name: self.name.clone(), found: self.stamp, own: epoch });
         }
-        Ok(Target {
-            name: self.name.clone(),
-            uid: self.uid.clone(),
-            version: self.version.clone(),
-            epoch,
-        })
+        Ok(Target { name: self.name.clone(), uid: self.uid.clone(), version: self.version.clone(), epoch })
     }
 }
 
@@ -182,7 +173,6 @@ impl World {
     pub fn live_report(&self, name: &PilotName) -> Option<&Report> {
         let facts = self.pilots.get(name)?;
         let pod = self.pods.get(name)?;
-        (facts.liveness == Liveness::Live && facts.report.about.pod == pod.object.uid)
-            .then_some(&facts.report)
+        (facts.liveness == Liveness::Live && facts.report.about.pod == pod.object.uid).then_some(&facts.report)
     }
 }

@@ -53,13 +53,10 @@ fn config() -> impl bincode::config::Config {
 /// When it is too long or cannot be written.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![VERSION];
-    let body = bincode::serde::encode_to_vec(value, config())
-        .map_err(|e| CodecError::Encode(e.to_string()))?;
+    let body = bincode::serde::encode_to_vec(value, config()).map_err(|e| CodecError::Encode(e.to_string()))?;
     bytes.extend(body);
     if bytes.len() > LONGEST {
-        return Err(CodecError::TooLong {
-            length: bytes.len(),
-        });
+        return Err(CodecError::TooLong { length: bytes.len() });
     }
     Ok(bytes)
 }
@@ -70,20 +67,16 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// When they are not exactly one value of this version.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > LONGEST {
-        return Err(CodecError::TooLong {
-            length: bytes.len(),
-        });
+        return Err(CodecError::TooLong { length: bytes.len() });
     }
     let (version, body) = bytes.split_first().ok_or(CodecError::Empty)?;
     if *version != VERSION {
         return Err(CodecError::Version { found: *version });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, config())
-        .map_err(|e| CodecError::Decode(e.to_string()))?;
+    let (value, used) =
+        bincode::serde::decode_from_slice(body, config()).map_err(|e| CodecError::Decode(e.to_string()))?;
     if used != body.len() {
-        return Err(CodecError::Trailing {
-            left: body.len() - used,
-        });
+        return Err(CodecError::Trailing { left: body.len() - used });
     }
     Ok(value)
 }
@@ -100,21 +93,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn ask() -> Message {
-        let holder = PilotId {
-            name: PilotName::parse("c-0").expect("valid"),
-            generation: Generation(300),
-        };
+        let holder = PilotId { name: PilotName::parse("c-0").expect("valid"), generation: Generation(300) };
         Message::Ask {
-            promise: Promise {
-                epoch: Epoch(7),
-                holder,
-            },
+            promise: Promise { epoch: Epoch(7), holder },
             round: 2,
             cluster: None,
-            roster: vec![Voter {
-                name: PilotName::parse("c-0").expect("valid"),
-                claim: Uid::new("u"),
-            }],
+            roster: vec![Voter { name: PilotName::parse("c-0").expect("valid"), claim: Uid::new("u") }],
         }
     }
 
@@ -125,7 +109,7 @@ mod tests {
     #[test]
     fn the_bytes_of_an_ask_never_change() {
         let bytes = encode(&ask()).expect("encodes");
-        assert_eq!(hex(&bytes), "01000703632d30fb2c01020001" .to_owned() + "03632d300175");
+        assert_eq!(hex(&bytes), "01000703632d30fb2c01020001".to_owned() + "03632d300175");
         assert_eq!(decode::<Message>(&bytes).expect("decodes"), ask());
     }
 
@@ -150,20 +134,14 @@ mod tests {
     fn bytes_behind_the_end_are_refused() {
         let mut bytes = encode(&ask()).expect("encodes");
         bytes.push(0);
-        assert_eq!(
-            decode::<Message>(&bytes),
-            Err(CodecError::Trailing { left: 1 })
-        );
+        assert_eq!(decode::<Message>(&bytes), Err(CodecError::Trailing { left: 1 }));
     }
 
     #[test]
     fn another_version_is_refused_by_name() {
         let mut bytes = encode(&ask()).expect("encodes");
         bytes[0] = 2;
-        assert_eq!(
-            decode::<Message>(&bytes),
-            Err(CodecError::Version { found: 2 })
-        );
+        assert_eq!(decode::<Message>(&bytes), Err(CodecError::Version { found: 2 }));
     }
 
     proptest! {

@@ -17,9 +17,7 @@ pub enum NameError {
         most: usize,
     },
     /// A character outside of those Kubernetes allows in names.
-    #[error(
-        "`{found}` contains `{character}`: use lower-case letters, digits, `-` and `.` only, as Kubernetes does"
-    )]
+    #[error("`{found}` contains `{character}`: use lower-case letters, digits, `-` and `.` only, as Kubernetes does")]
     Character {
         /// What was given.
         found: String,
@@ -31,20 +29,10 @@ pub enum NameError {
 fn check_name(text: &str, most: usize) -> Result<(), NameError> {
     let length = text.chars().count();
     if length == 0 || length > most {
-        return Err(NameError::Length {
-            found: text.to_owned(),
-            length,
-            most,
-        });
+        return Err(NameError::Length { found: text.to_owned(), length, most });
     }
-    match text
-        .chars()
-        .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '.'))
-    {
-        Some(character) => Err(NameError::Character {
-            found: text.to_owned(),
-            character,
-        }),
+    match text.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '.')) {
+        Some(character) => Err(NameError::Character { found: text.to_owned(), character }),
         None => Ok(()),
     }
 }
@@ -160,10 +148,7 @@ impl PilotId {
     /// Reads the form that `Display` writes: `pod/generation`.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, generation) = text.rsplit_once('/')?;
-        Some(Self {
-            name: PilotName::parse(name).ok()?,
-            generation: Generation(generation.parse().ok()?),
-        })
+        Some(Self { name: PilotName::parse(name).ok()?, generation: Generation(generation.parse().ok()?) })
     }
 }
 
@@ -198,10 +183,7 @@ mod tests {
 
     #[test]
     fn a_pilot_id_reads_back_what_it_prints() {
-        let id = PilotId {
-            name: PilotName::parse("c-3").expect("valid"),
-            generation: Generation(77),
-        };
+        let id = PilotId { name: PilotName::parse("c-3").expect("valid"), generation: Generation(77) };
         assert_eq!(PilotId::parse(&id.to_string()), Some(id));
     }
 }

@@ -10,6 +10,8 @@ pub const RING: &str = "ring";
 pub const MESH: &str = "mesh";
 /// The operation it coordinates: [`crate::report::OperationReport`] as JSON, or `null`.
 pub const OPERATION: &str = "operation";
+/// Its last decisions in brief: a list of [`crate::report::Brief`] as JSON.
+pub const WHY: &str = "why";
 
 /// Longest value in bytes. A value that fits no datagram is never sent, and everything after it waits behind it.
 pub const LONGEST_VALUE: usize = 1024;

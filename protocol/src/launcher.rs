@@ -18,7 +18,7 @@ pub const LONGEST_LINE: usize = 1 << 20;
 /// How to run a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// The program and its arguments; never empty.
+    /// The program and its arguments; empty only where [`DatabaseProgram`] gives that a meaning.
     pub argv: Vec<String>,
     /// Variables added to the launcher's own environment.
     #[serde(default)]
@@ -31,11 +31,12 @@ pub struct DatabaseProgram {
     /// Files written before each start: absolute path to content.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
-    /// Starts the database in the foreground.
+    /// Starts the database in the foreground. With an empty `argv`: the command the launcher was given.
     pub run: Program,
-    /// Makes the database take no more writes and flush; ends by itself.
+    /// Makes the database take no more writes and flush; ends by itself. With an empty `argv`: the stop signal suffices.
     pub drain: Program,
-    /// Makes the database leave its cluster for good; ends by itself when it has left.
+    /// Makes the database leave its cluster for good; ends by itself, with 0 only when it has left. With an empty `argv`:
+    /// a leave is refused.
     pub leave: Program,
 }
 
@@ -92,15 +93,17 @@ pub enum Ask {
     },
     /// Withdraws the permission and stops the database (stop signal, then kill). The launcher stays.
     Stop,
-    /// Drains, stops and, in a terminating pod, ends: the member means to return.
+    /// Drains, stops and, in a terminating pod, ends: the member means to return. Withdraws the permission, but in a
+    /// terminating launcher: should only this container have ended, it comes back by itself.
     DrainAndStop,
     /// The member may leave its cluster: runs `leave`, also alone, again after a failure or a restart, until it has left.
-    /// Repeating it with the same operation changes nothing.
+    /// Repeating it with the same operation changes nothing, but that in a new pod it takes up a leave begun before.
     Leave {
         /// Whose leave it is.
         operation: OperationId,
     },
-    /// Peers have confirmed that it left: stop, and in a terminating pod end. Withdraws the permission for good.
+    /// Peers have confirmed that it left: stop, and in a terminating pod end. Withdraws the permission for good: no later
+    /// permission for the identity that left is taken.
     EndAfterLeave {
         /// Whose leave it was.
         operation: OperationId,
@@ -117,7 +120,8 @@ pub enum Ask {
         /// It is killed after so long.
         timeout: Millis,
     },
-    /// Sends a stop signal, runs nothing, starts it again at once: the database is restarted where it stands.
+    /// Sends a stop signal, runs nothing, starts it again at once: the database is restarted where it stands. Ends a
+    /// pause after a crash. Refused without a permission, in a terminating launcher and while `leave` runs.
     Restart,
 }
 
@@ -197,6 +201,12 @@ pub struct LauncherStatus {
     /// Its open files.
     #[serde(default)]
     pub open_files: Option<u64>,
+    /// Until the pod's grace period ends, when this was said; `None` where it does not end.
+    #[serde(default)]
+    pub deadline_left: Option<Millis>,
+    /// What a person should know (a damaged file, a program that does not start), oldest first, at most five.
+    #[serde(default)]
+    pub notices: Vec<String>,
 }
 
 /// What the database process does.
@@ -212,7 +222,7 @@ pub enum ProcessState {
         /// Since so long, when this was said.
         since: Millis,
     },
-    /// Died, and waits to be started again.
+    /// Died, or could not be started, and waits to be started again.
     Backoff {
         /// Unintended ends in a row.
         failures: u32,

@@ -49,28 +49,15 @@ pub enum Refusal {
 ///
 /// # Errors
 /// When the promise must be refused, with the reason.
-pub fn may_promise(
-    asked: &Promise,
-    given: Option<&Promise>,
-    floor: Option<Epoch>,
-) -> Result<(), Refusal> {
+pub fn may_promise(asked: &Promise, given: Option<&Promise>, floor: Option<Epoch>) -> Result<(), Refusal> {
     let floor = floor.ok_or(Refusal::FloorUnknown)?;
     if asked.epoch < floor {
-        return Err(Refusal::BelowFloor {
-            asked: asked.epoch,
-            floor,
-        });
+        return Err(Refusal::BelowFloor { asked: asked.epoch, floor });
     }
     match given {
-        Some(given) if asked.epoch < given.epoch => Err(Refusal::Lower {
-            asked: asked.epoch,
-            promised: given.epoch,
-        }),
+        Some(given) if asked.epoch < given.epoch => Err(Refusal::Lower { asked: asked.epoch, promised: given.epoch }),
         Some(given) if asked.epoch == given.epoch && asked.holder != given.holder => {
-            Err(Refusal::Taken {
-                epoch: asked.epoch,
-                holder: given.holder.clone(),
-            })
+            Err(Refusal::Taken { epoch: asked.epoch, holder: given.holder.clone() })
         }
         Some(_) | None => Ok(()),
     }
@@ -84,28 +71,19 @@ mod tests {
     fn promise(epoch: u64, name: &str, generation: u64) -> Promise {
         Promise {
             epoch: Epoch(epoch),
-            holder: PilotId {
-                name: PilotName::parse(name).expect("valid"),
-                generation: Generation(generation),
-            },
+            holder: PilotId { name: PilotName::parse(name).expect("valid"), generation: Generation(generation) },
         }
     }
 
     #[test]
     fn the_same_epoch_is_never_promised_to_two_lives_of_one_pilot() {
         let given = promise(4, "c-0", 1);
-        assert!(matches!(
-            may_promise(&promise(4, "c-0", 2), Some(&given), Some(Epoch(0))),
-            Err(Refusal::Taken { .. })
-        ));
+        assert!(matches!(may_promise(&promise(4, "c-0", 2), Some(&given), Some(Epoch(0))), Err(Refusal::Taken { .. })));
     }
 
     #[test]
     fn nothing_is_promised_while_the_floor_is_unknown() {
-        assert_eq!(
-            may_promise(&promise(9, "c-0", 1), None, None),
-            Err(Refusal::FloorUnknown)
-        );
+        assert_eq!(may_promise(&promise(9, "c-0", 1), None, None), Err(Refusal::FloorUnknown));
     }
 
     #[test]

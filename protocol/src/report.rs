@@ -23,6 +23,26 @@ pub struct Report {
     pub mesh: MeshReport,
     /// The operation it coordinates, if it does.
     pub operation: Option<OperationReport>,
+    /// Its last decisions in brief, newest last, if it coordinates.
+    pub why: Vec<Brief>,
+}
+
+/// One decision in brief, so that every pilot can tell it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Brief {
+    /// The decider's epoch.
+    pub epoch: Epoch,
+    /// Its number at the decider.
+    pub number: u64,
+    /// Verdict, subject, rule and fact in one line.
+    pub text: String,
+}
+
+impl Brief {
+    /// Briefs told at a time.
+    pub const TOLD: usize = 4;
+    /// Longest text in bytes; longer ones are cut at a character.
+    pub const LONGEST: usize = 190;
 }
 
 /// Who and where a pilot is.
@@ -180,6 +200,7 @@ impl Report {
         put(&mut values, keys::DATABASE, &self.database)?;
         put(&mut values, keys::MESH, &self.mesh)?;
         put(&mut values, keys::OPERATION, &self.operation)?;
+        put(&mut values, keys::WHY, &self.why)?;
         let lines = self.ring.as_ref().map(Vec::len);
         put(&mut values, keys::RING, &lines)?;
         for (number, chunk) in self.ring.iter().flat_map(|r| r.chunks(RING_LINES)).enumerate() {
@@ -216,41 +237,27 @@ impl Report {
             ring,
             mesh: get(values, keys::MESH)?,
             operation: get(values, keys::OPERATION)?,
+            why: get(values, keys::WHY)?,
         })
     }
 }
 
-fn put<T: Serialize>(
-    values: &mut BTreeMap<String, String>,
-    key: &str,
-    value: &T,
-) -> Result<(), ReportError> {
-    let text = serde_json::to_string(value).map_err(|e| ReportError::Value {
-        key: key.to_owned(),
-        why: e.to_string(),
-    })?;
+fn put<T: Serialize>(values: &mut BTreeMap<String, String>, key: &str, value: &T) -> Result<(), ReportError> {
+    let text =
+        serde_json::to_string(value).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })?;
     if text.len() > keys::LONGEST_VALUE {
-        return Err(ReportError::TooLong {
-            key: key.to_owned(),
-            length: text.len(),
-        });
+        return Err(ReportError::TooLong { key: key.to_owned(), length: text.len() });
     }
     values.insert(key.to_owned(), text);
     Ok(())
 }
 
-fn get<T: serde::de::DeserializeOwned>(
-    values: &BTreeMap<String, String>,
-    key: &'static str,
-) -> Result<T, ReportError> {
+fn get<T: serde::de::DeserializeOwned>(values: &BTreeMap<String, String>, key: &'static str) -> Result<T, ReportError> {
     parse(key, values.get(key).ok_or(ReportError::Missing(key))?)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, ReportError> {
-    serde_json::from_str(text).map_err(|e| ReportError::Value {
-        key: key.to_owned(),
-        why: e.to_string(),
-    })
+    serde_json::from_str(text).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })
 }
 
 #[cfg(test)]
@@ -301,10 +308,7 @@ pub(crate) mod tests {
             mesh: MeshReport {
                 promise: Some(Promise {
                     epoch: Epoch(3),
-                    holder: PilotId {
-                        name: PilotName::parse("c-0").expect("valid"),
-                        generation: Generation(5),
-                    },
+                    holder: PilotId { name: PilotName::parse("c-0").expect("valid"), generation: Generation(5) },
                 }),
                 role: Role::Follower,
                 api: ApiReach::Reachable,
@@ -314,6 +318,7 @@ pub(crate) mod tests {
                 keys: vec!["k1".into()],
             },
             operation: None,
+            why: vec![],
         }
     }
 

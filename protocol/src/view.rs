@@ -59,22 +59,16 @@ impl View {
 
     /// Whether this life of this peer is live.
     pub fn is_live(&self, id: &PilotId) -> bool {
-        self.peers
-            .get(&id.name)
-            .is_some_and(|p| p.generation == id.generation && p.liveness == Liveness::Live)
+        self.peers.get(&id.name).is_some_and(|p| p.generation == id.generation && p.liveness == Liveness::Live)
     }
 
     /// The live peer that says it coordinates, at the highest epoch.
     pub fn coordinator(&self) -> Option<(PilotId, crate::epoch::Epoch)> {
         self.live()
             .filter_map(|(name, peer, report)| match &report.mesh.role {
-                Role::Coordinator { epoch, .. } => Some((
-                    PilotId {
-                        name: name.clone(),
-                        generation: peer.generation,
-                    },
-                    *epoch,
-                )),
+                Role::Coordinator { epoch, .. } => {
+                    Some((PilotId { name: name.clone(), generation: peer.generation }, *epoch))
+                }
                 Role::Follower => None,
             })
             .max_by_key(|(_, epoch)| *epoch)

@@ -1,1 +1,4 @@
-//! Pilot mesh.
+//! The deterministic simulator, the model Kubernetes, the sandbox: where pilots are tried before anybody trusts them.
+
+pub mod kubernetes;
+pub mod sandbox;

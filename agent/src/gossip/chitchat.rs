@@ -2,7 +2,8 @@
 
 use super::cut::{Cut, CutsNotAllowed};
 use super::membership::{
-    DEPARTING, Incident, IncidentKind, KEYS, Membership, MembershipView, OwnView, PeerView, PublishError, Values, check_values,
+    DEPARTING, Incident, IncidentKind, KEYS, Membership, MembershipView, OwnView, PeerView, PublishError, Values,
+    check_values,
 };
 use super::network::{Identity, Network};
 use super::observe::Observer;
@@ -102,10 +103,7 @@ impl ChitchatMembership {
     /// # Errors
     /// When the socket cannot be had, or the address advertised is none.
     pub async fn start(start: GossipStart) -> Result<Self, GossipError> {
-        let listen = |source| GossipError::Listen {
-            listen: start.listen,
-            source,
-        };
+        let listen = |source| GossipError::Listen { listen: start.listen, source };
         let socket = UdpSocket::bind(start.listen).await.map_err(listen)?;
         // The system may grant less; then a burst loses more, and gossip repeats it.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
@@ -117,11 +115,7 @@ impl ChitchatMembership {
         if advertise.ip().is_unspecified() || advertise.port() == 0 {
             return Err(GossipError::Advertise { advertise });
         }
-        let identity = Identity {
-            cluster: start.cluster.clone(),
-            name: start.name.clone(),
-            advertise,
-        };
+        let identity = Identity { cluster: start.cluster.clone(), name: start.name.clone(), advertise };
         let network = Network::start(socket, identity, start.generation, start.ring.clone())?;
         let (values, values_rx) = watch::channel(Values::new());
         let (seeds, seeds_rx) = watch::channel(start.seeds.clone());
@@ -166,14 +160,7 @@ impl ChitchatMembership {
             departing: false,
         };
         tokio::spawn(supervisor.run(commands_rx));
-        Ok(Self {
-            view,
-            values,
-            seeds,
-            commands,
-            network,
-            allow_cuts: start.allow_cuts,
-        })
+        Ok(Self { view, values, seeds, commands, network, allow_cuts: start.allow_cuts })
     }
 
     /// Word of every new view: at least two a round.
@@ -331,7 +318,12 @@ impl Supervisor {
         end
     }
 
-    async fn watch(&mut self, chitchat: &ChitchatHandle, commands: &mut mpsc::Receiver<Command>, changed: &Notify) -> LifeEnd {
+    async fn watch(
+        &mut self,
+        chitchat: &ChitchatHandle,
+        commands: &mut mpsc::Receiver<Command>,
+        changed: &Notify,
+    ) -> LifeEnd {
         let mut observer = Observer::default();
         let ended = chitchat.termination_watcher();
         tokio::pin!(ended);
@@ -463,9 +455,7 @@ impl Supervisor {
             self.incident(IncidentKind::Woken { gap });
         }
         let settings = self.settings;
-        let seen = chitchat
-            .with_chitchat(|chitchat| observer.look(now, chitchat, &settings))
-            .await;
+        let seen = chitchat.with_chitchat(|chitchat| observer.look(now, chitchat, &settings)).await;
         let mut counters = self.network.counters();
         counters.undecodable = self.counts.undecodable.load(Ordering::Relaxed);
         counters.foreign = self.counts.foreign.load(Ordering::Relaxed);
@@ -474,10 +464,7 @@ impl Supervisor {
         }
         let before = self.view.borrow().clone();
         let is_live = |peer: Option<&PeerView>| peer.is_some_and(|peer| peer.liveness == Liveness::Live);
-        let restored = before
-            .peers
-            .iter()
-            .all(|(name, peer)| !is_live(Some(peer)) || is_live(seen.peers.get(name)));
+        let restored = before.peers.iter().all(|(name, peer)| !is_live(Some(peer)) || is_live(seen.peers.get(name)));
         let held = self.wake.holds(restored);
         self.view.send_replace(Arc::new(MembershipView {
             at: now,

@@ -74,9 +74,8 @@ impl<'a> Header<'a> {
         if datagram.len() > LONGEST_DATAGRAM || datagram.len() < BEFORE_NAME + 1 + TAG {
             return None;
         }
-        let number = |at: usize| -> Option<u64> {
-            Some(u64::from_be_bytes(datagram.get(at..at + 8)?.try_into().ok()?))
-        };
+        let number =
+            |at: usize| -> Option<u64> { Some(u64::from_be_bytes(datagram.get(at..at + 8)?.try_into().ok()?)) };
         let (version, flags) = (datagram[0], datagram[1]);
         let (chunk, chunks) = (datagram[30], datagram[31]);
         let length = BEFORE_NAME + usize::from(datagram[32]);

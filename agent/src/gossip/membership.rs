@@ -80,10 +80,7 @@ pub fn check_values(values: &Values) -> Result<(), PublishError> {
         }
         let found = key.len() + value.len();
         if found > keys::LONGEST_VALUE {
-            return Err(PublishError::Value {
-                key: key.clone(),
-                found,
-            });
+            return Err(PublishError::Value { key: key.clone(), found });
         }
         bytes += found;
     }
@@ -207,9 +204,8 @@ mod tests {
 
     #[test]
     fn what_gossip_cannot_carry_is_refused_and_named() {
-        let check = |pairs: &[(String, usize)]| {
-            check_values(&pairs.iter().map(|(k, n)| (k.clone(), "x".repeat(*n))).collect())
-        };
+        let check =
+            |pairs: &[(String, usize)]| check_values(&pairs.iter().map(|(k, n)| (k.clone(), "x".repeat(*n))).collect());
         let many = |n: usize, bytes| (0..n).map(|i| (format!("{i:03}"), bytes)).collect::<Vec<_>>();
         assert_eq!(check(&many(64, 100)), Ok(()));
         assert_eq!(check(&many(65, 1)), Err(PublishError::Keys { found: 65 }));

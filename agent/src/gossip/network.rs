@@ -26,15 +26,8 @@ pub(super) struct Inbound {
 }
 
 enum Command {
-    Attach {
-        generation: Generation,
-        inbox: mpsc::Sender<Inbound>,
-        done: oneshot::Sender<Result<(), SealError>>,
-    },
-    Send {
-        to: SocketAddr,
-        message: Vec<u8>,
-    },
+    Attach { generation: Generation, inbox: mpsc::Sender<Inbound>, done: oneshot::Sender<Result<(), SealError>> },
+    Send { to: SocketAddr, message: Vec<u8> },
     Cut(Cut),
 }
 
@@ -56,7 +49,12 @@ pub(super) struct Network {
 impl Network {
     /// Runs a network over a socket that is bound already: it outlives every restart of the gossip task, and with it
     /// the replay windows and the floors of generations.
-    pub(super) fn start(socket: UdpSocket, identity: Identity, generation: Generation, ring: SharedKeyRing) -> Result<Self, SealError> {
+    pub(super) fn start(
+        socket: UdpSocket,
+        identity: Identity,
+        generation: Generation,
+        ring: SharedKeyRing,
+    ) -> Result<Self, SealError> {
         let (commands, inbox) = mpsc::channel(OUTBOX);
         let (facts_tx, facts) = watch::channel(GossipCounters::default());
         let task = Task {
@@ -165,10 +163,7 @@ impl Task {
         let (Some(message), Some(inbox)) = (opened.message, &self.inbox) else {
             return;
         };
-        let inbound = Inbound {
-            from: opened.address,
-            message,
-        };
+        let inbound = Inbound { from: opened.address, message };
         match inbox.try_send(inbound) {
             Ok(()) => self.opener.counters.delivered += 1,
             Err(_) => self.opener.counters.inbox_full += 1,

@@ -36,12 +36,7 @@ impl Observer {
     pub(super) fn look(&mut self, now: Duration, chitchat: &Chitchat, settings: &GossipSettings) -> Seen {
         let own = chitchat.self_chitchat_id();
         let live: BTreeSet<&ChitchatId> = chitchat.live_nodes().collect();
-        let mut seen = Seen {
-            peers: BTreeMap::new(),
-            digest_bytes: 0,
-            lives: 0,
-            impostor: None,
-        };
+        let mut seen = Seen { peers: BTreeMap::new(), digest_bytes: 0, lives: 0, impostor: None };
         for (id, state) in chitchat.node_states() {
             // Heartbeat, two versions, generation, lengths, name and address, as the uncompressed digest has them.
             let address = if id.gossip_advertise_addr.is_ipv4() { 41 } else { 53 };
@@ -73,12 +68,8 @@ impl Observer {
             track.met |= is_live;
             if track.version != state.max_version() || track.values.len() != state.num_key_values() {
                 track.version = state.max_version();
-                track.values = Arc::new(
-                    state
-                        .key_values()
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                        .collect(),
-                );
+                track.values =
+                    Arc::new(state.key_values().map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
             }
             let departed = track.values.get(DEPARTING).is_some_and(|value| value == "1");
             let silence = now.saturating_sub(track.changed);
@@ -113,5 +104,6 @@ impl Observer {
 
 /// Of two lives the higher; of two addresses of one life (it moved without telling) the one heard last.
 fn is_newer(one: &PeerView, other: &PeerView) -> bool {
-    (one.generation, one.liveness == Liveness::Live, other.silence) > (other.generation, other.liveness == Liveness::Live, one.silence)
+    (one.generation, one.liveness == Liveness::Live, other.silence)
+        > (other.generation, other.liveness == Liveness::Live, one.silence)
 }

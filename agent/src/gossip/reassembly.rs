@@ -77,8 +77,7 @@ impl Reassembly {
     /// Gives up what waited too long; returns how many messages.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         let before = self.partials.len();
-        self.partials
-            .retain(|partial| now.saturating_duration_since(partial.started) < PATIENCE);
+        self.partials.retain(|partial| now.saturating_duration_since(partial.started) < PATIENCE);
         before - self.partials.len()
     }
 

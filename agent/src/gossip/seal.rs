@@ -51,9 +51,7 @@ pub enum SealError {
 fn cipher(key: &MeshKey, cluster: &str, name: &str, generation: u64, salt: &[u8; 8]) -> Option<aead::LessSafeKey> {
     let context: [&[u8]; 4] = [cluster.as_bytes(), name.as_bytes(), &generation.to_be_bytes(), salt];
     let derived = key.derive(Purpose::Gossip, &context);
-    aead::UnboundKey::new(&aead::CHACHA20_POLY1305, derived.bytes())
-        .ok()
-        .map(aead::LessSafeKey::new)
+    aead::UnboundKey::new(&aead::CHACHA20_POLY1305, derived.bytes()).ok().map(aead::LessSafeKey::new)
 }
 
 fn nonce(counter: u64) -> aead::Nonce {
@@ -87,20 +85,15 @@ impl Sealer {
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub fn new(cluster: ClusterId, name: PilotName, generation: Generation, address: SocketAddr) -> Result<Self, SealError> {
+    pub fn new(
+        cluster: ClusterId,
+        name: PilotName,
+        generation: Generation,
+        address: SocketAddr,
+    ) -> Result<Self, SealError> {
         let mut salt = [0; 8];
-        ring::rand::SystemRandom::new()
-            .fill(&mut salt)
-            .map_err(|_| SealError::Random)?;
-        Ok(Self {
-            cluster,
-            name,
-            generation,
-            address: encode_address(address),
-            salt,
-            counter: 0,
-            cached: None,
-        })
+        ring::rand::SystemRandom::new().fill(&mut salt).map_err(|_| SealError::Random)?;
+        Ok(Self { cluster, name, generation, address: encode_address(address), salt, counter: 0, cached: None })
     }
 
     /// The datagrams of a message, for `receiver` alone where its name is known.
@@ -116,11 +109,8 @@ impl Sealer {
                 .ok_or(SealError::Cipher(message.len()))?,
         };
         let overhead = 33 + self.name.as_str().len() + self.address.len() + TAG;
-        let parts: Vec<&[u8]> = if message.is_empty() {
-            vec![message]
-        } else {
-            message.chunks(LONGEST_DATAGRAM - overhead).collect()
-        };
+        let parts: Vec<&[u8]> =
+            if message.is_empty() { vec![message] } else { message.chunks(LONGEST_DATAGRAM - overhead).collect() };
         let chunks = u8::try_from(parts.len())
             .ok()
             .filter(|chunks| *chunks <= MOST_CHUNKS)
@@ -222,8 +212,7 @@ impl Opener {
     /// Something was sent there: what comes back is not a stranger's.
     pub fn expect(&mut self, now: Instant, address: SocketAddr) {
         if self.expected.len() >= MOST_EXPECTED && !self.expected.contains_key(&address) {
-            self.expected
-                .retain(|_, sent| now.saturating_duration_since(*sent) < EXPECTED_FOR);
+            self.expected.retain(|_, sent| now.saturating_duration_since(*sent) < EXPECTED_FOR);
         }
         if self.expected.len() < MOST_EXPECTED || self.expected.contains_key(&address) {
             self.expected.insert(address, now);
@@ -345,12 +334,7 @@ impl Opener {
         self.book.insert(address, header.name.to_owned());
         self.counters.received += 1;
         self.counters.received_bytes += bytes as u64;
-        let mut opened = Opened {
-            name: header.name.to_owned(),
-            generation: header.generation,
-            address,
-            message: None,
-        };
+        let mut opened = Opened { name: header.name.to_owned(), generation: header.generation, address, message: None };
         if header.chunks > 1 && waiting + part.len() > MOST_WAITING {
             self.counters.incomplete += 1;
             return Some(opened);
@@ -369,8 +353,7 @@ impl Opener {
         for sender in self.senders.values_mut() {
             self.counters.incomplete += sender.reassembly.expire(now) as u64;
         }
-        self.expected
-            .retain(|_, sent| now.saturating_duration_since(*sent) < EXPECTED_FOR);
+        self.expected.retain(|_, sent| now.saturating_duration_since(*sent) < EXPECTED_FOR);
         self.counters.senders = self.senders.len() as u64;
         self.counters.waiting_bytes = self.senders.values().map(|s| s.reassembly.bytes() as u64).sum();
     }
@@ -479,11 +462,8 @@ mod tests {
             let datagrams = sealer("c", "a", 1).seal(&ring(1), Some("b"), &message).expect("sealed");
             assert!(datagrams.iter().all(|d| d.len() <= LONGEST_DATAGRAM));
             let mut opener = opener();
-            let whole: Vec<_> = datagrams
-                .iter()
-                .rev()
-                .filter_map(|d| try_open(&mut opener, d).expect("genuine").message)
-                .collect();
+            let whole: Vec<_> =
+                datagrams.iter().rev().filter_map(|d| try_open(&mut opener, d).expect("genuine").message).collect();
             assert_eq!(whole, vec![message]);
         }
     }

@@ -38,7 +38,14 @@ struct Node {
     address: SocketAddr,
 }
 
-async fn node_of(cluster: &str, who: &str, generation: u64, listen: SocketAddr, secret: Arc<KeyRing>, seeds: &[SocketAddr]) -> Node {
+async fn node_of(
+    cluster: &str,
+    who: &str,
+    generation: u64,
+    listen: SocketAddr,
+    secret: Arc<KeyRing>,
+    seeds: &[SocketAddr],
+) -> Node {
     let (ring, shared): (_, SharedKeyRing) = watch::channel(secret);
     let gossip = ChitchatMembership::start(GossipStart {
         settings: quick(),
@@ -91,11 +98,7 @@ impl Node {
 }
 
 fn live(view: &MembershipView) -> Vec<&str> {
-    view.peers
-        .iter()
-        .filter(|(_, peer)| peer.liveness == Liveness::Live)
-        .map(|(name, _)| name.as_str())
-        .collect()
+    view.peers.iter().filter(|(_, peer)| peer.liveness == Liveness::Live).map(|(name, _)| name.as_str()).collect()
 }
 
 async fn three() -> (Node, Node, Node) {
@@ -189,7 +192,8 @@ async fn forged_replayed_cut_off_flipped_and_flooding_datagrams_change_nothing()
         }
     }
     // Genuine ones, flipped, and then replayed: an insider that has only just left, on the wire.
-    let mut insider = Sealer::new(ClusterId::new("c"), name("z"), Generation(1), attacker.local_addr().expect("bound")).expect("random");
+    let mut insider = Sealer::new(ClusterId::new("c"), name("z"), Generation(1), attacker.local_addr().expect("bound"))
+        .expect("random");
     let genuine = insider.seal(&known, Some("b"), b"no gossip message").expect("sealed").remove(0);
     for bit in 0..genuine.len() * 8 {
         let mut flipped = genuine.clone();
@@ -250,16 +254,12 @@ async fn a_restarted_pilot_is_seen_in_its_newest_life_only() {
 async fn a_departing_pilot_is_gone_at_once_and_a_dropped_one_falls_silent() {
     let (a, b, c) = three().await;
     tokio::join!(c.gossip.depart(), async {
-        let seen = a
-            .until("c departed", |view| view.peers[&name("c")].liveness == Liveness::Departed)
-            .await;
+        let seen = a.until("c departed", |view| view.peers[&name("c")].liveness == Liveness::Departed).await;
         let c = &seen.peers[&name("c")];
         assert!(c.timeout.is_some_and(|timeout| c.silence < timeout), "by its word, not by its silence");
     });
     drop(b.gossip);
-    let seen = a
-        .until("b silent", |view| view.peers[&name("b")].liveness == Liveness::Silent)
-        .await;
+    let seen = a.until("b silent", |view| view.peers[&name("b")].liveness == Liveness::Silent).await;
     assert!(seen.peers[&name("b")].met);
     a.until("lonely", |view| view.lonely).await;
 }
@@ -353,8 +353,10 @@ async fn a_pilot_that_was_asleep_holds_its_view_until_it_has_heard_everybody_aga
         }
     };
     let view = tokio::time::timeout(DEADLINE, watching).await.expect("in time");
-    assert!(view.incidents.iter().any(|incident| {
-        matches!(incident.what, IncidentKind::Woken { gap } if gap >= Duration::from_secs(6))
-    }));
+    assert!(
+        view.incidents
+            .iter()
+            .any(|incident| { matches!(incident.what, IncidentKind::Woken { gap } if gap >= Duration::from_secs(6)) })
+    );
     assert_eq!(view.restarts, 0);
 }

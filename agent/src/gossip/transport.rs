@@ -85,7 +85,11 @@ enum Feeding {
     /// A message to be fed through the next tap.
     Next(Inbound),
     /// A message of `from` is in the codec, fed through this tap.
-    Fed { from: SocketAddr, tap: usize, until: Instant },
+    Fed {
+        from: SocketAddr,
+        tap: usize,
+        until: Instant,
+    },
 }
 
 struct SealedSocket {
@@ -129,7 +133,8 @@ impl Socket for SealedSocket {
             match std::mem::replace(&mut self.feeding, Feeding::Nothing) {
                 Feeding::Nothing => {
                     let inbound = self.inbox.recv().await;
-                    self.feeding = Feeding::Next(inbound.ok_or_else(|| anyhow::anyhow!("the gossip network task ended"))?);
+                    self.feeding =
+                        Feeding::Next(inbound.ok_or_else(|| anyhow::anyhow!("the gossip network task ended"))?);
                 }
                 Feeding::Next(inbound) => {
                     let tap = self.codec.next;
@@ -137,11 +142,7 @@ impl Socket for SealedSocket {
                     match self.codec.taps[tap].0.try_send(&inbound.message) {
                         Ok(_) => {
                             self.codec.next = 1 - tap;
-                            self.feeding = Feeding::Fed {
-                                from: inbound.from,
-                                tap,
-                                until: Instant::now() + DECODING,
-                            };
+                            self.feeding = Feeding::Fed { from: inbound.from, tap, until: Instant::now() + DECODING };
                         }
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                             self.feeding = Feeding::Next(inbound);

@@ -5,10 +5,7 @@ use std::time::Duration;
 /// Time since the machine started, time asleep included. No wall clock: nothing can set it back.
 pub fn boottime() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or(0),
-        u32::try_from(now.tv_nsec).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Sees gaps in the process's own running.
@@ -25,11 +22,7 @@ pub struct WakeGuard {
 impl WakeGuard {
     /// For gossip rounds of this length; more than two between looks are a gap.
     pub fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            last: None,
-            woken: None,
-        }
+        Self { interval, last: None, woken: None }
     }
 
     /// Takes a look at the clock; returns the gap if this look ended one.

@@ -119,9 +119,5 @@ async fn write(
 
 fn end_of(error: &io::Error) -> End {
     use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
-    if [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind()) {
-        End::Silent
-    } else {
-        End::Closed
-    }
+    if [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind()) { End::Silent } else { End::Closed }
 }

@@ -1,0 +1,5 @@
+//! The model Kubernetes through its public face: preconditions, lifecycle of sets and pods, and real clients.
+
+mod preconditions;
+mod statefulsets;
+mod support;
