@@ -322,3 +322,19 @@ pub(crate) fn keep_immutable_metadata(old: &Value, new: &mut Value) {
         }
     }
 }
+
+impl Store {
+    /// Puts an object back as it was, with its identity and revision; only for a store that is being restored.
+    pub(crate) fn put_back(&mut self, kind: KindId, namespace: &str, name: &str, object: Value) {
+        let revision = object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0);
+        self.revision = self.revision.max(revision);
+        self.changed[kind.0] = self.revision;
+        let stored = Stored { object: Arc::new(object), ownership: Arc::new(Ownership::default()) };
+        self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
+    }
+
+    /// Identities given from now on differ from all of a store that counted up to here.
+    pub(crate) fn skip_identities(&mut self, seed: u64) {
+        self.identities = IdentitySource::new(seed);
+    }
+}

@@ -135,6 +135,10 @@ impl ModelApi {
         &self.store
     }
 
+    pub(crate) fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
     /// Forgets changes up to `revision`: older watches are answered 410.
     pub fn compact(&mut self, revision: u64) {
         self.store.compact(revision);
