@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod faults;
 mod json;
+pub mod kubelet;
 mod merge_keys;
 mod ownership;
 mod patch;
