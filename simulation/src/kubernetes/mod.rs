@@ -23,6 +23,7 @@ mod patch;
 mod request;
 mod resource;
 mod selector;
+mod snapshot;
 mod store;
 mod time;
 mod validation;
