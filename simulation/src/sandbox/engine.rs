@@ -129,7 +129,7 @@ pub struct Sandbox {
     options: Arc<Options>,
     api: Arc<Mutex<ModelApi>>,
     inner: Arc<Mutex<Inner>>,
-    server: ServerHandle,
+    server: Arc<ServerHandle>,
     task: tokio::task::JoinHandle<()>,
     contacts: watch::Sender<Vec<SocketAddr>>,
 }
@@ -169,6 +169,7 @@ impl Sandbox {
         let server = server::serve(api.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .map_err(|e| SandboxError::Api { what: "its address".into(), why: e.to_string() })?;
+        let server = Arc::new(server);
         let pool = LoopbackPool::new(options.octet, restored.addresses);
         let settings = KubeletSettings {
             backoff_from: Duration::from_secs(2),
@@ -232,6 +233,21 @@ impl Sandbox {
     /// The server in front of it.
     pub fn server(&self) -> &ServerHandle {
         &self.server
+    }
+
+    /// Stops the API server: connections are closed, and controllers and kubelet are without it too.
+    pub async fn stop_api(&self) {
+        lock(&self.api).faults_mut().set_outage(true);
+        self.server.stop().await;
+    }
+
+    /// Starts it again, with its objects.
+    ///
+    /// # Errors
+    /// When its port was taken meanwhile.
+    pub async fn start_api(&self) -> Result<(), SandboxError> {
+        lock(&self.api).faults_mut().set_outage(false);
+        self.server.start().await.map_err(|e| SandboxError::Api { what: "its port".into(), why: e.to_string() })
     }
 
     /// What it was started with.
@@ -339,7 +355,7 @@ impl Sandbox {
         if let Err(error) = write_objects(&lock(&self.api), &lock(&self.inner), &self.options.layout) {
             tracing::error!(%error, "the objects were not kept");
         }
-        self.server.stop();
+        self.server.stop().await;
     }
 }
 
@@ -403,7 +419,7 @@ async fn beat(
     options: Arc<Options>,
     api: Arc<Mutex<ModelApi>>,
     inner: Arc<Mutex<Inner>>,
-    server: ServerHandle,
+    server: Arc<ServerHandle>,
     contacts: watch::Sender<Vec<SocketAddr>>,
 ) {
     let (ended_to, mut ended) = mpsc::unbounded_channel::<Ended>();
@@ -428,7 +444,7 @@ async fn beat(
         let (commands, seeds, known) = {
             let mut api = lock(&api);
             let mut inner = lock(&inner);
-            if inner.controllers {
+            if inner.controllers && !api.faults().outage() {
                 for _ in 0..10 {
                     if !controllers::reconcile_all(&mut api, now) {
                         break;
