@@ -23,6 +23,7 @@ mod patch;
 mod request;
 mod resource;
 mod selector;
+pub mod server;
 mod store;
 mod time;
 mod validation;
