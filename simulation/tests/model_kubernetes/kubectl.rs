@@ -87,10 +87,21 @@ fn story(server: &ServerHandle, kubectl: &Kubectl) {
         kubectl.says(&["apply", "-f", "-"], Some(&set)).trim(),
         "statefulset.apps/s created"
     );
-    assert_eq!(
-        kubectl.says(&["apply", "-f", "-"], Some(&set)).trim(),
-        "statefulset.apps/s unchanged"
-    );
+    let revision = || {
+        kubectl.says(
+            &[
+                "get",
+                "sts",
+                "s",
+                "-o",
+                "jsonpath={.metadata.resourceVersion}",
+            ],
+            None,
+        )
+    };
+    let before = revision();
+    kubectl.says(&["apply", "-f", "-"], Some(&set));
+    assert_eq!(revision(), before, "applied again it changes nothing");
     settle(server);
 
     let table = kubectl.says(&["get", "pods", "-o", "wide"], None);

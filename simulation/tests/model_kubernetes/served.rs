@@ -211,9 +211,14 @@ impl Watch {
         let head =
             format!("GET {path} HTTP/1.1\r\nHost: model\r\nAuthorization: Bearer {token}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.expect("sent");
-        Self {
-            reader: BufReader::new(socket),
+        let mut reader = BufReader::new(socket);
+        let mut line = String::new();
+        // The head is there when the watch is established; only then may a test change anything.
+        while line != "\r\n" {
+            line.clear();
+            assert!(reader.read_line(&mut line).await.expect("a head") > 0);
         }
+        Self { reader }
     }
 
     /// The next event, or `None` at the end of the stream.
@@ -299,7 +304,8 @@ async fn a_held_request_is_executed_on_release_even_when_its_client_is_gone() {
     read.spec.as_mut().expect("a spec").renew_time = None;
     read.spec.as_mut().expect("a spec").lease_duration_seconds = Some(9);
     {
-        let write = leases.replace("l", &PostParams::default(), &read);
+        let defaults = PostParams::default();
+        let write = leases.replace("l", &defaults, &read);
         let gave_up = tokio::time::timeout(Duration::from_millis(300), write).await;
         assert!(gave_up.is_err(), "no answer while it is held");
     }
