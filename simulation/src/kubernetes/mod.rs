@@ -24,6 +24,7 @@ mod request;
 mod resource;
 mod selector;
 mod snapshot;
+pub mod server;
 mod store;
 mod time;
 mod validation;
