@@ -566,7 +566,7 @@ fn launch(
     let folder = layout.pod(&run.pod_uid);
     let shared = folder.join("shared");
     let volume = layout.volume(&format!("{}-{name}", manifests::CLAIM));
-    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher")] {
+    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher"), &volume.join("cassandra")] {
         std::fs::create_dir_all(path)?;
     }
     let kubeconfig = layout.kubeconfig(name);
