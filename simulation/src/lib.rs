@@ -1,3 +1,4 @@
 //! Pilot mesh.
 
+pub mod conformance;
 pub mod sandbox;

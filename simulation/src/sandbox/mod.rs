@@ -1,4 +1,5 @@
 //! Real pilots and real databases as processes of this machine.
 
 pub mod client;
+pub mod direct;
 pub mod distribution;
