@@ -81,6 +81,7 @@ impl Rig for RealCassandra {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cassandra_driver_does_what_every_driver_must() {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().init();
     let home = tokio::task::spawn_blocking(|| ensure_cassandra(Progress::Shown))
         .await
         .expect("fetching does not panic")

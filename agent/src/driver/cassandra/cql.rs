@@ -20,7 +20,7 @@ use std::time::Duration;
 const LOCAL: &str = "SELECT CAST(host_id AS text), bootstrapped, release_version, CAST(schema_version AS text) \
      FROM system.local WHERE key = 'local'";
 const PEERS: &str = "SELECT peer, CAST(host_id AS text), CAST(schema_version AS text) FROM system.peers_v2";
-const GOSSIP: &str = "SELECT address, generation, heartbeat, host_id, status_with_port, status, schema, load \
+const GOSSIP: &str = "SELECT address, generation, heartbeat, host_id, status_with_port, status, \"schema\", load \
      FROM system_views.gossip_info";
 const KEYSPACES: &str = "SELECT replication FROM system_schema.keyspaces";
 const STREAMS: &str = "SELECT status, bytes_received, bytes_sent, bytes_to_receive, bytes_to_send \
