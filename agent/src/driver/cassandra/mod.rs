@@ -2,7 +2,7 @@
 //!
 //! Facts come by CQL from this node alone: who it is, the ring as its gossip shows it, replication, transfers. While
 //! clients are locked out (starting, joining, drained, left) only Java's management interface answers; `nodetool` is
-//! run for it, beside the looks, and no oftener than every [`MODE_EVERY`]. Acts (drain, leave) go through `nodetool` too.
+//! run for it, beside the looks, and seldom ([`MODE_EVERY`]). Acts (drain, leave) go through `nodetool` too.
 
 mod cql;
 mod facts;
@@ -33,11 +33,12 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// `nodetool` costs about a second of processor time, so the mode is asked no oftener than this.
+/// `nodetool` costs about a second of processor time, so a mode that is known is asked again only after so long.
 pub const MODE_EVERY: Duration = Duration::from_secs(10);
 
-/// The first word on the mode after clients were locked out is wanted sooner, and again soon while nobody answers.
-const MODE_RETRY: Duration = Duration::from_secs(3);
+/// While nothing is known, or the process was seen to start, the next word is wanted sooner: a start is short, and
+/// then it matters whether it joins.
+const MODE_RETRY: Duration = Duration::from_secs(4);
 
 /// The driver of one member's Cassandra.
 pub struct Cassandra {
@@ -184,7 +185,12 @@ impl Cassandra {
         if memory.asking.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let every = if self.known_mode().mode.is_some() { MODE_EVERY } else { MODE_RETRY };
+        let every = match self.known_mode().mode {
+            None | Some(Mode::Starting) => MODE_RETRY,
+            Some(Mode::Joining | Mode::Member | Mode::Leaving | Mode::Decommissioned | Mode::Drained | Mode::Other) => {
+                MODE_EVERY
+            }
+        };
         if memory.asked.is_some_and(|at| at.elapsed() < every) {
             return;
         }
