@@ -14,7 +14,7 @@ use crate::keyring::KeyRingWatch;
 use crate::kubernetes::translate::Names;
 use crate::launch_client::{LauncherClient, LauncherEvent};
 use crate::pilot::{Pilot, Rules, Setup};
-use crate::stream::{StreamEvent, StreamSettings, Streams};
+use crate::stream::{Evidence, StreamEvent, StreamSettings, StreamStart, Streams, StreamsHandle};
 use api::Api;
 use member::{Place, Watched};
 use policies::decide::Bounds;
@@ -132,10 +132,11 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let generation = memory.durable.generation.unwrap_or(protocol::id::Generation(1));
     let id = PilotId { name: settings.pod.clone(), generation };
     let (nonce, minted) = {
-        let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+        let mut rng = rand::rng();
         (rng.random::<u64>(), rng.random::<u128>())
     };
-    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5)).map_err(|e| AgentError::Keys(e.to_string()))?;
+    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5))
+        .map_err(|e| AgentError::Keys(e.to_string()))?;
     let mesh = ClusterId::new(settings.mesh.clone());
 
     let mut last_life = generation;
@@ -157,10 +158,17 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     })
     .await
     .map_err(|e| AgentError::Gossip(e.to_string()))?;
-    let stream_settings = StreamSettings { allow_cuts: settings.cuts.is_some(), ..StreamSettings::default() };
-    let (streams, mut stream_events) = Streams::start(settings.stream, id.clone(), mesh, keys.ring(), stream_settings)
-        .await
-        .map_err(|e| AgentError::Streams(e.to_string()))?;
+    let (streams, mut stream_events) = Streams::start(StreamStart {
+        settings: StreamSettings::default(),
+        own: id.clone(),
+        listen: settings.stream,
+        advertise: SocketAddr::new(settings.address, settings.stream.port()),
+        cluster: mesh,
+        ring: keys.ring(),
+        allow_cuts: settings.cuts.is_some(),
+    })
+    .await
+    .map_err(|e| AgentError::Streams(e.to_string()))?;
     let names = Names {
         namespace: settings.namespace.clone(),
         set: settings.set.clone(),
@@ -175,7 +183,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let setup = Setup {
         id: id.clone(),
         pod: settings.pod_uid.clone(),
-        stream: SocketAddr::new(settings.address, settings.stream.port()),
+        stream: streams.address(),
         http: SocketAddr::new(settings.address, http.address().port()),
         database: settings.address,
         client_port: settings.client_port,
@@ -187,15 +195,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     };
     let (keep, mut kept) = keeper::keep(memory.file.clone());
     let (events, mut inbox) = mpsc::channel::<Event>(256);
-    let (watched_to, watched) =
-        watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
-    tokio::spawn(member::look(
-        settings.driver.clone(),
-        settings.address,
-        launcher.clone(),
-        watched,
-        events.clone(),
-    ));
+    let (watched_to, watched) = watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
+    tokio::spawn(member::look(settings.driver.clone(), settings.address, launcher.clone(), watched, events.clone()));
     let place = Place {
         cluster_name: settings.cluster_name.clone(),
         address: settings.address,
@@ -336,7 +337,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
 /// What the loop holds besides its sources.
 struct Shell {
     pilot: Pilot,
-    streams: Streams,
+    streams: StreamsHandle,
     api: Api,
     launcher: LauncherClient,
     driver: Arc<dyn crate::driver::Driver>,
@@ -369,17 +370,23 @@ impl Shell {
 
     fn keep_streams(&self) {
         let known = self.wanted.iter().filter_map(|n| Some((n.clone(), *self.addresses.get(n)?))).collect();
-        self.streams.keep(known);
+        if let Err(error) = self.streams.keep(known) {
+            tracing::debug!(%error, "streams are not kept");
+        }
     }
 
     fn stream_event(&self, event: StreamEvent) -> Option<Event> {
         match event {
-            StreamEvent::Up { peer } => Some(Event::StreamUp(peer)),
-            StreamEvent::Ended { peer, evidence } => {
-                Some(Event::StreamEnded { peer, process_ended: evidence.process_ended() })
+            StreamEvent::Up { peer, generation } => Some(Event::StreamUp(PilotId { name: peer, generation })),
+            StreamEvent::Ended { peer, generation, evidence } => {
+                let process_ended = match evidence {
+                    Evidence::ProcessEnded | Evidence::Superseded => true,
+                    Evidence::Silent | Evidence::Unreachable | Evidence::Closed => false,
+                };
+                Some(Event::StreamEnded { peer: PilotId { name: peer, generation }, process_ended })
             }
-            StreamEvent::Message { peer, bytes } => match codec::decode::<Message>(&bytes) {
-                Ok(message) => Some(Event::Message(peer, message)),
+            StreamEvent::Message { peer, generation, bytes } => match codec::decode::<Message>(&bytes) {
+                Ok(message) => Some(Event::Message(PilotId { name: peer, generation }, message)),
                 Err(error) => {
                     tracing::warn!(%peer, %error, "a message is refused");
                     None
@@ -415,7 +422,11 @@ impl Shell {
                     self.keep_streams();
                 }
                 Effect::Send(to, message) => match codec::encode(&message) {
-                    Ok(bytes) => self.streams.send(&to, bytes),
+                    Ok(bytes) => {
+                        if let Err(error) = self.streams.send(&to, bytes) {
+                            tracing::debug!(%to, %error, "a message was not sent");
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "a message cannot be sent"),
                 },
                 Effect::Api { id, call, within } => {
@@ -541,7 +552,8 @@ fn parse_cut(text: &str) -> Cut {
     if text.trim() == "all" {
         return Cut::All;
     }
-    Cut::Some(text.split_whitespace().map(ToOwned::to_owned).collect())
+    let names: BTreeSet<PilotName> = text.split_whitespace().filter_map(|n| PilotName::parse(n).ok()).collect();
+    if names.is_empty() { Cut::Nobody } else { Cut::From(names) }
 }
 
 async fn resolve(seeds: &[String]) -> Vec<SocketAddr> {

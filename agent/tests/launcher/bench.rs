@@ -15,26 +15,26 @@ use tokio::sync::mpsc;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder that stands for the pod and its volume.
-pub struct Bench {
-    pub dir: tempfile::TempDir,
-    pub grace: Duration,
-    pub pid_one: bool,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) grace: Duration,
+    pub(crate) pid_one: bool,
 }
 
 /// A running launcher; killed when dropped, with its database.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     dir: PathBuf,
 }
 
-pub struct Agent {
-    pub client: LauncherClient,
+pub(crate) struct Agent {
+    pub(crate) client: LauncherClient,
     events: mpsc::Receiver<LauncherEvent>,
-    pub last: LauncherStatus,
+    pub(crate) last: LauncherStatus,
 }
 
 /// Called by the test executable that stands for the launcher's binary.
-pub fn be_a_launcher() {
+pub(crate) fn be_a_launcher() {
     let Ok(dir) = std::env::var("LAUNCHER_TEST_DIR").map(PathBuf::from) else {
         return;
     };
@@ -63,7 +63,7 @@ pub fn be_a_launcher() {
     }
 }
 
-pub fn care() -> Care {
+pub(crate) fn care() -> Care {
     Care {
         backoff_from: Millis(10),
         backoff_to: Millis(100),
@@ -75,19 +75,19 @@ pub fn care() -> Care {
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Self { dir: tempfile::tempdir().unwrap(), grace: Duration::from_secs(60), pid_one: false };
         std::fs::write(bench.path("memory.events"), "oom_kill 0\n").unwrap();
         std::fs::create_dir(bench.path("conf")).unwrap();
         bench
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Starts a launcher in the pod of this uid, and waits until it listens.
-    pub fn launch(&self, pod: &str) -> Running {
+    pub(crate) fn launch(&self, pod: &str) -> Running {
         match std::fs::remove_file(self.path("sock")) {
             Ok(()) => {}
             Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
@@ -97,7 +97,7 @@ impl Bench {
         running
     }
 
-    pub fn spawn(&self, pod: &str) -> Running {
+    pub(crate) fn spawn(&self, pod: &str) -> Running {
         let this = std::env::current_exe().unwrap();
         let mut command = match self.pid_one {
             false => Command::new(this),
@@ -120,12 +120,12 @@ impl Bench {
     }
 
     /// A database that writes a line when it starts and when it is told to stop.
-    pub fn database(&self) -> DatabaseProgram {
+    pub(crate) fn database(&self) -> DatabaseProgram {
         let dir = self.dir.path().display();
         DatabaseProgram {
             files: Default::default(),
             run: shell(&format!(
-                "trap 'echo stop >> {dir}/log; exit 0' TERM; echo $$ > {dir}/pid; echo start >> {dir}/log; while :; do sleep 1000 & wait $!; done"
+                "exec 2>/dev/null; trap 'echo stop >> {dir}/log; exit 0' TERM; echo $$ > {dir}/pid; echo start >> {dir}/log; while :; do sleep 1000 & wait $!; done"
             )),
             drain: shell(&format!("echo drain >> {dir}/log")),
             leave: shell(&format!(
@@ -135,22 +135,22 @@ impl Bench {
     }
 
     /// All that was logged so far.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         match std::fs::read_to_string(self.path("log")) {
             Ok(text) => text.lines().map(str::to_owned).collect(),
             Err(_) => Vec::new(),
         }
     }
 
-    pub fn wait_for_log(&self, expected: &[&str]) {
+    pub(crate) fn wait_for_log(&self, expected: &[&str]) {
         wait_for(&format!("{expected:?} in the log, which has {:?}", self.log()), || self.log() == expected);
     }
 
-    pub fn database_pid(&self) -> u32 {
+    pub(crate) fn database_pid(&self) -> u32 {
         std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
-    pub async fn agent(&self) -> Agent {
+    pub(crate) async fn agent(&self) -> Agent {
         let (client, mut events) = LauncherClient::connect(self.path("sock"));
         let first = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
         let Some(LauncherEvent::Connected(last)) = first else {
@@ -161,15 +161,15 @@ impl Bench {
 }
 
 impl Running {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the launcher's end", || {
             status = self.child.try_wait().unwrap();
@@ -178,7 +178,7 @@ impl Running {
         status.unwrap()
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         assert_eq!(self.wait().signal(), Some(9));
     }
@@ -204,15 +204,15 @@ impl Drop for Running {
 }
 
 impl Agent {
-    pub async fn ask(&self, ask: Ask) -> Reply {
+    pub(crate) async fn ask(&self, ask: Ask) -> Reply {
         self.client.ask(ask).await.unwrap()
     }
 
-    pub async fn accepted(&self, ask: Ask) {
+    pub(crate) async fn accepted(&self, ask: Ask) {
         assert_eq!(self.ask(ask).await, Reply::Accepted);
     }
 
-    pub async fn refused(&self, ask: Ask) -> String {
+    pub(crate) async fn refused(&self, ask: Ask) -> String {
         match self.ask(ask).await {
             Reply::Refused(why) => why,
             other @ (Reply::Accepted | Reply::Status(_) | Reply::Unsupported | Reply::Tool(_)) => {
@@ -221,12 +221,12 @@ impl Agent {
         }
     }
 
-    pub async fn start(&self, program: DatabaseProgram, pod: &str) {
+    pub(crate) async fn start(&self, program: DatabaseProgram, pod: &str) {
         self.accepted(start(program, pod)).await;
     }
 
     /// Waits until the state is so.
-    pub async fn until(&mut self, what: &str, is: impl Fn(&LauncherStatus) -> bool) -> LauncherStatus {
+    pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&LauncherStatus) -> bool) -> LauncherStatus {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !is(&self.last) {
             match tokio::time::timeout_at(deadline, self.events.recv()).await {
@@ -240,12 +240,12 @@ impl Agent {
         self.last.clone()
     }
 
-    pub async fn running(&mut self) -> u32 {
+    pub(crate) async fn running(&mut self) -> u32 {
         let status = self.until("running", |status| pid(status).is_some()).await;
         pid(&status).unwrap()
     }
 
-    pub async fn lost(&mut self) {
+    pub(crate) async fn lost(&mut self) {
         loop {
             match tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap() {
                 Some(LauncherEvent::Lost) => return,
@@ -258,19 +258,19 @@ impl Agent {
     }
 }
 
-pub fn start(program: DatabaseProgram, pod: &str) -> Ask {
+pub(crate) fn start(program: DatabaseProgram, pod: &str) -> Ask {
     Ask::Start {
         program,
         permission: StartPermission { pod: Uid::new(pod), identity: Some(DatabaseIdentity::new("host-1")) },
     }
 }
 
-pub fn leave(operation: &str) -> Ask {
+pub(crate) fn leave(operation: &str) -> Ask {
     Ask::Leave { operation: OperationId::new(operation) }
 }
 
 /// The process id of a database that runs.
-pub fn pid(status: &LauncherStatus) -> Option<u32> {
+pub(crate) fn pid(status: &LauncherStatus) -> Option<u32> {
     match status.process {
         ProcessState::Running { pid, .. } => Some(pid),
         ProcessState::Held
@@ -281,22 +281,22 @@ pub fn pid(status: &LauncherStatus) -> Option<u32> {
     }
 }
 
-pub fn shell(script: &str) -> Program {
+pub(crate) fn shell(script: &str) -> Program {
     Program { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), env: Default::default() }
 }
 
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
     assert!(status.success(), "{name} to {pid}");
 }
 
 /// Whether there is such a process, a zombie included.
-pub fn exists(pid: u32) -> bool {
+pub(crate) fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// Waits for something that announces itself in no other way than by being so.
-pub fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
         assert!(began.elapsed() < PATIENCE, "still waiting for {what}");

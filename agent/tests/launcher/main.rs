@@ -26,7 +26,7 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nothing_starts_before_a_permission_and_then_it_runs() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -47,7 +47,7 @@ async fn nothing_starts_before_a_permission_and_then_it_runs() {
     assert_eq!(mode.mode() & 0o777, 0o660);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_permission_for_another_pod_is_worthless() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -70,7 +70,7 @@ async fn a_permission_for_another_pod_is_worthless() {
     assert_eq!(agent.last.starts, 2, "the accounts go on");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_killed_database_comes_back_with_no_agent_there() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -96,7 +96,7 @@ async fn a_killed_database_comes_back_with_no_agent_there() {
     assert!(agent.last.notices[0].contains("earlier launcher"), "{:?}", agent.last.notices);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn five_quick_deaths_are_slowed_down_and_reported_as_a_crash_loop() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -129,7 +129,7 @@ async fn five_quick_deaths_are_slowed_down_and_reported_as_a_crash_loop() {
     agent.running().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn told_to_end_with_no_agent_it_drains_and_stops_long_before_the_deadline() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -149,7 +149,7 @@ async fn told_to_end_with_no_agent_it_drains_and_stops_long_before_the_deadline(
     bench.wait_for_log(&["start", "drain", "stop", "start"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_agent_that_says_nothing_is_waited_for_until_drain_and_stop_need_the_time() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -171,7 +171,7 @@ async fn an_agent_that_says_nothing_is_waited_for_until_drain_and_stop_need_the_
     assert_eq!(bench.log(), ["start", "drain", "stop"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn told_by_its_agent_it_drains_at_once() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -189,7 +189,7 @@ async fn told_by_its_agent_it_drains_at_once() {
     assert_eq!(bench.log(), ["start", "drain", "stop"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_granted_leave_is_finished_alone() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -207,7 +207,7 @@ async fn a_granted_leave_is_finished_alone() {
     assert_eq!(bench.log(), ["start", "leave", "left", "stop"], "nothing is drained that has left");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_leave_that_fails_is_tried_again_and_survives_the_launcher_and_its_database() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -264,7 +264,7 @@ async fn a_leave_that_fails_is_tried_again_and_survives_the_launcher_and_its_dat
     assert_eq!(agent.last.leave, None);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_new_pod_takes_up_a_leave_only_when_told_again() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -285,7 +285,7 @@ async fn a_new_pod_takes_up_a_leave_only_when_told_again() {
     assert!(status.leave.is_some_and(|leave| leave.tries >= 2));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_agent_that_comes_back_finds_the_same_process() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -304,7 +304,7 @@ async fn an_agent_that_comes_back_finds_the_same_process() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_client_finds_its_launcher_again() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -317,7 +317,7 @@ async fn a_client_finds_its_launcher_again() {
     agent.until("a new life", |status| status.life != life).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn orphans_are_taken_in_and_reaped() {
     let bench = Bench::new();
     let launcher = bench.launch("pod-1");
@@ -339,7 +339,7 @@ async fn orphans_are_taken_in_and_reaped() {
     wait_for("its burial", || !exists(orphan));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn as_the_first_process_of_a_container_it_ends_on_a_signal_and_leaves_nobody() {
     let mut bench = Bench::new();
     bench.pid_one = true;
@@ -363,7 +363,7 @@ async fn as_the_first_process_of_a_container_it_ends_on_a_signal_and_leaves_nobo
     assert_eq!(bench.log(), ["start", "drain", "stop"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_database_that_does_not_stop_is_killed_with_all_its_children() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -390,7 +390,7 @@ async fn a_database_that_does_not_stop_is_killed_with_all_its_children() {
     assert_eq!(status.unintended_ends, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_stopped_database_stays_stopped_until_it_is_permitted_again() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -410,7 +410,7 @@ async fn a_stopped_database_stays_stopped_until_it_is_permitted_again() {
     agent.running().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_restart_is_an_intended_end() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -425,7 +425,7 @@ async fn a_restart_is_an_intended_end() {
     assert_eq!(agent.last.starts, 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_kill_for_lack_of_memory_is_told_from_other_kills() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -441,7 +441,7 @@ async fn a_kill_for_lack_of_memory_is_told_from_other_kills() {
     assert!(third.ends.last().is_some_and(|end| !end.out_of_memory));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn damaged_accounts_are_moved_aside_and_damaged_memory_permits_nothing() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");
@@ -474,7 +474,7 @@ async fn damaged_accounts_are_moved_aside_and_damaged_memory_permits_nothing() {
     assert_eq!(agent.last.starts, 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_second_launcher_on_the_same_volume_is_refused() {
     let bench = Bench::new();
     let first = bench.launch("pod-1");
@@ -485,7 +485,7 @@ async fn a_second_launcher_on_the_same_volume_is_refused() {
     bench.agent().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn tools_report_what_they_print_and_are_killed_in_time() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -518,7 +518,7 @@ async fn tools_report_what_they_print_and_are_killed_in_time() {
     assert!(outcome.code.is_none() && outcome.stderr.contains("/nonexistent/tool"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn files_are_written_before_each_start_and_only_where_allowed() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -553,7 +553,7 @@ async fn files_are_written_before_each_start_and_only_where_allowed() {
     assert!(!bench.path("data").exists());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn garbage_closes_only_its_own_connection() {
     let bench = Bench::new();
     let _launcher = bench.launch("pod-1");
@@ -586,7 +586,7 @@ async fn garbage_closes_only_its_own_connection() {
     agent.running().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_database_that_crashes_while_the_launcher_ends_gives_its_own_exit_code() {
     let bench = Bench::new();
     let mut launcher = bench.launch("pod-1");

@@ -3,3 +3,6 @@
 pub mod client;
 pub mod direct;
 pub mod distribution;
+pub mod layout;
+pub mod manifests;
+pub mod process;

@@ -7,7 +7,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Peer as Discovered;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{ExecutionError, IntoRowsResultError, NewSessionError, PagerExecutionError, RowsError};
+use scylla::errors::{ExecutionError, IntoRowsResultError, NewSessionError, RowsError};
 use scylla::policies::host_filter::HostFilter;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
@@ -41,10 +41,8 @@ pub(super) enum CqlError {
     Open(#[from] Box<NewSessionError>),
     #[error("a statement failed: {0}")]
     Execute(#[from] Box<ExecutionError>),
-    #[error("a statement failed: {0}")]
-    Page(#[from] Box<PagerExecutionError>),
     #[error("an answer is no rows: {0}")]
-    NoRows(#[from] IntoRowsResultError),
+    NoRows(#[from] Box<IntoRowsResultError>),
     #[error("an answer has other columns than asked for: {0}")]
     Columns(#[from] RowsError),
     #[error("a row cannot be read: {0}")]
@@ -159,7 +157,8 @@ impl Node {
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
-        let result = self.session.query_unpaged(statement, &[]).await.map_err(Box::new)?.into_rows_result()?;
+        let result =
+            self.session.query_unpaged(statement, &[]).await.map_err(Box::new)?.into_rows_result().map_err(Box::new)?;
         let mut rows = Vec::new();
         for row in result.rows::<R>()? {
             rows.push(row?);
