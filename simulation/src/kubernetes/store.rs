@@ -33,11 +33,7 @@ impl Clone for Hook {
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(if self.0.is_some() {
-            "Hook(set)"
-        } else {
-            "Hook(none)"
-        })
+        formatter.write_str(if self.0.is_some() { "Hook(set)" } else { "Hook(none)" })
     }
 }
 
@@ -131,29 +127,17 @@ impl Store {
     /// One object.
     #[must_use]
     pub fn get(&self, kind: KindId, namespace: &str, name: &str) -> Option<&Arc<Value>> {
-        self.stored(kind, namespace, name)
-            .map(|stored| &stored.object)
+        self.stored(kind, namespace, name).map(|stored| &stored.object)
     }
 
     /// The objects of a kind, of one namespace or of all, by namespace and name.
-    pub fn list<'a>(
-        &'a self,
-        kind: KindId,
-        namespace: Option<&str>,
-    ) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
+    pub fn list<'a>(&'a self, kind: KindId, namespace: Option<&str>) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
         let all = &self.kinds[kind.0];
         match namespace {
-            Some(namespace) => Box::new(
-                all.get(namespace)
-                    .into_iter()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
-            None => Box::new(
-                all.values()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
+            Some(namespace) => {
+                Box::new(all.get(namespace).into_iter().flat_map(BTreeMap::values).map(|stored| &stored.object))
+            }
+            None => Box::new(all.values().flat_map(BTreeMap::values).map(|stored| &stored.object)),
         }
     }
 
@@ -174,11 +158,7 @@ impl Store {
     ) -> Arc<Value> {
         let uid = self.identities.uid();
         set(&mut value, &["metadata", "uid"], uid);
-        set(
-            &mut value,
-            &["metadata", "creationTimestamp"],
-            now.rfc3339(),
-        );
+        set(&mut value, &["metadata", "creationTimestamp"], now.rfc3339());
         self.commit(kind, namespace, name, Change::Added, value, ownership)
     }
 
@@ -195,12 +175,7 @@ impl Store {
     }
 
     /// Removes an object; the answer carries the revision of its removal.
-    pub(crate) fn remove(
-        &mut self,
-        kind: KindId,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Value>> {
+    pub(crate) fn remove(&mut self, kind: KindId, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let objects = self.kinds[kind.0].get_mut(namespace)?;
         let previous = objects.remove(name)?.object;
         if objects.is_empty() {
@@ -210,11 +185,7 @@ impl Store {
         self.garbage_hints += 1;
         self.changed[kind.0] = self.revision;
         let mut last = Value::clone(&previous);
-        set(
-            &mut last,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut last, &["metadata", "resourceVersion"], self.revision.to_string());
         let last = Arc::new(last);
         self.log.push(Revision {
             revision: self.revision,
@@ -239,27 +210,13 @@ impl Store {
     ) -> Arc<Value> {
         self.revision += 1;
         self.changed[kind.0] = self.revision;
-        set(
-            &mut value,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut value, &["metadata", "resourceVersion"], self.revision.to_string());
         if self.show_managed_fields || ownership.has_applied() {
-            set(
-                &mut value,
-                &["metadata", "managedFields"],
-                ownership.to_managed_fields(),
-            );
+            set(&mut value, &["metadata", "managedFields"], ownership.to_managed_fields());
         }
         let value = Arc::new(value);
-        let stored = Stored {
-            object: Arc::clone(&value),
-            ownership: Arc::new(ownership),
-        };
-        let previous = self.kinds[kind.0]
-            .entry(namespace.to_owned())
-            .or_default()
-            .insert(name.to_owned(), stored);
+        let stored = Stored { object: Arc::clone(&value), ownership: Arc::new(ownership) };
+        let previous = self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
         self.log.push(Revision {
             revision: self.revision,
             kind,
@@ -278,17 +235,12 @@ pub(crate) fn says_the_same(old: &Value, new: &Value) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return old == new;
     };
-    let keys_of = |map: &serde_json::Map<String, Value>| {
-        map.iter().filter(|(_, value)| !value.is_null()).count()
-    };
+    let keys_of = |map: &serde_json::Map<String, Value>| map.iter().filter(|(_, value)| !value.is_null()).count();
     keys_of(old) == keys_of(new)
-        && new
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .all(|(key, value)| match (key.as_str(), old.get(key)) {
-                ("metadata", Some(before)) => metadata_says_the_same(before, value),
-                (_, before) => before == Some(value),
-            })
+        && new.iter().filter(|(_, value)| !value.is_null()).all(|(key, value)| match (key.as_str(), old.get(key)) {
+            ("metadata", Some(before)) => metadata_says_the_same(before, value),
+            (_, before) => before == Some(value),
+        })
 }
 
 fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
@@ -297,9 +249,7 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
         return old == new;
     };
     let told = |map: &serde_json::Map<String, Value>| {
-        map.iter()
-            .filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str()))
-            .count()
+        map.iter().filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str())).count()
     };
     told(old) == told(new)
         && new
@@ -310,11 +260,8 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
 
 /// Whether anything but metadata and status differs: what `metadata.generation` counts.
 pub(crate) fn specification_differs(old: &Value, new: &Value) -> bool {
-    let told = |value: &Value| {
-        value.as_object().map_or(0, |map| {
-            map.keys().filter(|key| is_specification(key)).count()
-        })
-    };
+    let told =
+        |value: &Value| value.as_object().map_or(0, |map| map.keys().filter(|key| is_specification(key)).count());
     told(old) != told(new)
         || new
             .as_object()
