@@ -1,6 +1,7 @@
 //! Who owns which field: the bookkeeping behind server-side apply.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -76,18 +77,28 @@ impl Ownership {
 
     /// What is changed by an ordinary write changes hands.
     pub(crate) fn after_update(
-        &self,
+        self: &Arc<Self>,
         old: &Value,
         new: &Value,
         manager: &Manager,
         now: ModelTime,
-    ) -> Self {
+    ) -> Arc<Self> {
         let mut difference = Difference::default();
         difference.walk(old, new, &mut String::new());
-        let mut next = self.clone();
-        if difference.changed.is_empty() && difference.removed.is_empty() {
-            return next;
+        // The common case, a field changed again by its owner, is shared instead of copied.
+        let settled = |entry: &Entry| {
+            if entry.manager == *manager {
+                difference.changed.is_subset(&entry.fields)
+            } else {
+                difference.changed.is_disjoint(&entry.fields)
+            }
+        };
+        let is_known = difference.changed.is_empty()
+            || self.entries.iter().any(|entry| entry.manager == *manager);
+        if difference.removed.is_empty() && is_known && self.entries.iter().all(settled) {
+            return Arc::clone(self);
         }
+        let mut next = Self::clone(self);
         for entry in &mut next.entries {
             let own = entry.manager == *manager;
             entry.fields.retain(|path| {
@@ -112,7 +123,7 @@ impl Ownership {
             }
         }
         next.entries.retain(|entry| !entry.fields.is_empty());
-        next
+        Arc::new(next)
     }
 
     /// Lays what `manager` declares over the live object.
@@ -631,7 +642,7 @@ mod tests {
         let owned = Ownership::of_new(&live, manager("helm", Operation::Apply), ModelTime(0));
         let mut scaled = live.clone();
         scaled["spec"]["replicas"] = json!(4);
-        let next = owned.after_update(
+        let next = Arc::new(owned).after_update(
             &live,
             &scaled,
             &manager("hpa", Operation::Update),

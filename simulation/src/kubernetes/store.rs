@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::json::{at, object, remove, set};
+use super::error::ApiError;
+use super::json::{at, list, name, namespace, object, remove, set, text};
 use super::ownership::Ownership;
-use super::resource::KindId;
+use super::resource::{KindId, Resource};
 use super::time::{IdentitySource, ModelTime};
 use super::watch::{Change, Revision, RevisionLog};
 
@@ -169,7 +170,7 @@ impl Store {
         namespace: &str,
         name: &str,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
         now: ModelTime,
     ) -> Arc<Value> {
         let uid = self.identities.uid();
@@ -189,7 +190,7 @@ impl Store {
         namespace: &str,
         name: &str,
         value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.commit(kind, namespace, name, Change::Modified, value, ownership)
     }
@@ -228,6 +229,68 @@ impl Store {
         Some(last)
     }
 
+    /// All objects and the counters that must not go back.
+    pub(crate) fn snapshot(&self, resources: &[Resource]) -> Value {
+        let mut objects = Vec::new();
+        for (row, kind) in resources.iter().zip(&self.kinds) {
+            for stored in kind.values().flat_map(BTreeMap::values) {
+                objects.push(
+                    json!({"group": row.group, "resource": row.plural, "object": *stored.object}),
+                );
+            }
+        }
+        json!({"revision": self.revision, "identities": self.identities.count(), "objects": objects})
+    }
+
+    /// Puts back a snapshot. Who owned which field is not kept: the first apply afterwards shares instead of conflicts.
+    pub(crate) fn restore(
+        &mut self,
+        resources: &[Resource],
+        snapshot: &Value,
+    ) -> Result<(), ApiError> {
+        let number = |key: &str| {
+            let number = at(snapshot, &[key]).and_then(Value::as_u64);
+            number.ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "the snapshot has no number {key:?}: it is not one of ours"
+                ))
+            })
+        };
+        let (revision, identities) = (number("revision")?, number("identities")?);
+        let mut kinds = vec![BTreeMap::new(); resources.len()];
+        for entry in list(snapshot, &["objects"]) {
+            let (group, plural) = (text(entry, &["group"]), text(entry, &["resource"]));
+            let index = resources
+                .iter()
+                .position(|row| row.group == group && row.plural == plural);
+            let index = index.ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "the snapshot holds {plural}.{group}, which is not served: register it first"
+                ))
+            })?;
+            let object = Arc::new(entry["object"].clone());
+            let place: &mut BTreeMap<String, Stored> = kinds[index]
+                .entry(namespace(&object).to_owned())
+                .or_default();
+            place.insert(
+                name(&object).to_owned(),
+                Stored {
+                    object,
+                    ownership: Arc::default(),
+                },
+            );
+        }
+        self.kinds = kinds;
+        // One past everything handed out, so that nothing seen before looks current.
+        self.revision = revision.max(self.revision) + 1;
+        self.changed = vec![self.revision; resources.len()];
+        self.garbage_hints += 1;
+        self.identities.skip_to(identities);
+        self.log.compact(self.revision);
+        self.tell();
+        Ok(())
+    }
+
     fn commit(
         &mut self,
         kind: KindId,
@@ -235,7 +298,7 @@ impl Store {
         name: &str,
         change: Change,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.revision += 1;
         self.changed[kind.0] = self.revision;
@@ -254,7 +317,7 @@ impl Store {
         let value = Arc::new(value);
         let stored = Stored {
             object: Arc::clone(&value),
-            ownership: Arc::new(ownership),
+            ownership,
         };
         let previous = self.kinds[kind.0]
             .entry(namespace.to_owned())

@@ -376,3 +376,77 @@ fn what_may_not_change_is_refused() {
         "2Gi"
     );
 }
+
+#[test]
+fn a_restored_cluster_is_the_same_and_its_past_is_compacted() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 2, |_| {}));
+    cluster.settle();
+    let claim = cluster.read(&format!("{CLAIMS}/data-s-0"));
+    let snapshot = cluster.api.snapshot();
+    let mut again = Cluster::new();
+    again.api.restore(&snapshot).expect("a snapshot");
+    again.settle();
+    assert_eq!(again.read(&format!("{CLAIMS}/data-s-0")), claim);
+    let fresh = again.create(
+        CLAIMS,
+        json!({"metadata": {"name": "x"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}),
+    );
+    for list in [PODS, CLAIMS] {
+        let items = cluster.read(list)["items"]
+            .as_array()
+            .expect("items")
+            .clone();
+        assert!(
+            items.iter().all(|item| uid(item) != uid(&fresh)),
+            "identities are never repeated"
+        );
+    }
+    assert!(again.api.restore(&json!({})).is_err());
+}
+
+#[test]
+fn with_the_server_away_no_controller_acts() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 1, |_| {}));
+    cluster.api.faults_mut().set_outage(true);
+    cluster.settle();
+    assert_eq!(cluster.names(PODS), Vec::<String>::new());
+    cluster.api.faults_mut().set_outage(false);
+    cluster.settle();
+    assert_eq!(cluster.names(PODS), ["s-0"]);
+}
+
+#[test]
+#[ignore = "a measurement: run it with --release and --nocapture"]
+fn how_fast_the_model_answers() {
+    const ROUNDS: u32 = 100_000;
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 9, |_| {}));
+    cluster.settle();
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let mut lease = cluster
+        .put(
+            path,
+            json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}}),
+        )
+        .value();
+    let begin = std::time::Instant::now();
+    for round in 0..ROUNDS {
+        lease["spec"]["leaseTransitions"] = json!(round);
+        lease = cluster.put(path, lease).value();
+        assert!(!simulation::kubernetes::controllers::reconcile_all(
+            &mut cluster.api,
+            cluster.now
+        ));
+    }
+    println!(
+        "renewal and a pass of the controllers: {:?}",
+        begin.elapsed() / ROUNDS
+    );
+    let begin = std::time::Instant::now();
+    for _ in 0..ROUNDS {
+        assert_eq!(cluster.get(PODS).status, 200);
+    }
+    println!("list of nine pods: {:?}", begin.elapsed() / ROUNDS);
+}

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::super::error::{ApiError, Reason};
 use super::super::json::{at, condition, is_terminating, name, number, set, text};
-use super::super::ownership::Ownership;
 use super::super::request::Body;
 use super::super::resource::KindId;
 use super::super::selector::Selector;
@@ -92,7 +91,7 @@ impl ModelApi {
             .store
             .stored(KindId::BUDGETS, &call.namespace, name(budget));
         let ownership = stored
-            .map(|stored| Ownership::clone(&stored.ownership))
+            .map(|stored| Arc::clone(&stored.ownership))
             .unwrap_or_default();
         self.store.replace(
             KindId::BUDGETS,

@@ -170,6 +170,21 @@ impl ModelApi {
         &self.store
     }
 
+    /// Everything stored, as one value: what a sandbox keeps over its own end.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        self.store.snapshot(&self.resources)
+    }
+
+    /// Puts back what [`Self::snapshot`] took: same identities, same revisions. Earlier watches are answered 410.
+    /// Kinds registered later than the built-in ones must be registered again first.
+    ///
+    /// # Errors
+    /// Where the value is no snapshot, or names a kind that is not served; nothing is changed then.
+    pub fn restore(&mut self, snapshot: &Value) -> Result<(), ApiError> {
+        self.store.restore(&self.resources, snapshot)
+    }
+
     /// Forgets changes up to `revision`: older watches are answered 410.
     pub fn compact(&mut self, revision: u64) {
         self.store.compact(revision);
@@ -275,14 +290,7 @@ impl ModelApi {
         kind: KindId,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Create,
-            object.clone(),
-        );
+        let call = Call::of_object(user, kind, Verb::Create, object);
         self.object_of(now, call)
     }
 
@@ -297,14 +305,7 @@ impl ModelApi {
         kind: KindId,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Update,
-            object.clone(),
-        );
+        let call = Call::of_object(user, kind, Verb::Update, object);
         self.object_of(now, call)
     }
 
@@ -319,14 +320,7 @@ impl ModelApi {
         kind: KindId,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Update,
-            object.clone(),
-        );
+        let mut call = Call::of_object(user, kind, Verb::Update, object);
         call.subresource = Subresource::Status;
         self.object_of(now, call)
     }
@@ -555,6 +549,12 @@ impl ModelApi {
 }
 
 impl Call {
+    /// A write of a whole object, to where the object itself says.
+    fn of_object(user: &str, kind: KindId, verb: Verb, object: Value) -> Self {
+        let (namespace, name) = (namespace(&object).to_owned(), name(&object).to_owned());
+        Self::new(user, kind, &namespace, &name, verb, object)
+    }
+
     pub(crate) fn new(
         user: &str,
         kind: KindId,
