@@ -415,7 +415,7 @@ fn keyed<'a>(path: &str, items: &'a [Value]) -> Vec<(String, &'a Value)> {
         .iter()
         .map(|item| match keys {
             Some(keys) => (format!("k:{}", element_key(item, keys)), item),
-            None => (format!("v:{item}"), item),
+            None => (format!("v:{}", shown_value(item)), item),
         })
         .collect()
 }
@@ -495,7 +495,7 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
             .is_some_and(|wanted| element_key(item, keys) == wanted),
         None => first
             .strip_prefix("v:")
-            .is_some_and(|wanted| item.to_string() == wanted),
+            .is_some_and(|wanted| shown_value(item).as_str() == wanted),
     });
     if let Some(position) = position {
         let is_key = |step: &str| {
@@ -507,6 +507,11 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
             remove_steps(&mut items[position], rest, "");
         }
     }
+}
+
+/// A plain value as a step of a path carries it: its JSON.
+fn shown_value(value: &Value) -> String {
+    value.to_string()
 }
 
 /// A path as people read it: `.spec.template.spec.containers[name="a"].image`.

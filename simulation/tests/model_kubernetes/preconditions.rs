@@ -277,7 +277,7 @@ fn server_side_apply_conflicts_by_field_revision_and_identity() {
     );
     assert_eq!(
         cluster
-            .apply(&format!("{path}"), "pilot&force=true", map("a", "2"))
+            .apply(&path, "pilot&force=true", map("a", "2"))
             .status,
         200
     );

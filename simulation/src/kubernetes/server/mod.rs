@@ -173,7 +173,6 @@ impl ServerHandle {
     }
 
     /// The model, to read it, to drive controllers, or to change faults.
-    #[must_use]
     pub fn api(&self) -> MutexGuard<'_, ModelApi> {
         lock(&self.shared.api)
     }
