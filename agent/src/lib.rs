@@ -1,1 +1,15 @@
-//! Pilot mesh.
+//! The pilot: a step machine that decides, and adapters that translate.
+
+pub mod driver;
+pub mod effect;
+pub mod event;
+pub mod gossip;
+pub mod http;
+pub mod keyring;
+pub mod kubernetes;
+pub mod launch;
+pub mod launch_client;
+pub mod pilot;
+pub mod runtime;
+pub mod state_file;
+pub mod stream;

@@ -1,3 +1,5 @@
-//! Pilot mesh.
+//! The deterministic simulator, the model Kubernetes, the sandbox: where pilots are tried before anybody trusts them.
 
 pub mod kubernetes;
+pub mod sandbox;
+pub mod story;

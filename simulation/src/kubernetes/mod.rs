@@ -24,6 +24,7 @@ mod request;
 mod resource;
 mod selector;
 pub mod server;
+mod snapshot;
 mod store;
 mod time;
 mod validation;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::error::ApiError;
-use super::json::{at, list, name, namespace, object, remove, set, text};
+use super::json::{at, object, remove, set};
 use super::ownership::Ownership;
-use super::resource::{KindId, Resource};
+use super::resource::KindId;
 use super::time::{IdentitySource, ModelTime};
 use super::watch::{Change, Revision, RevisionLog};
 
@@ -34,11 +33,7 @@ impl Clone for Hook {
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(if self.0.is_some() {
-            "Hook(set)"
-        } else {
-            "Hook(none)"
-        })
+        formatter.write_str(if self.0.is_some() { "Hook(set)" } else { "Hook(none)" })
     }
 }
 
@@ -132,29 +127,17 @@ impl Store {
     /// One object.
     #[must_use]
     pub fn get(&self, kind: KindId, namespace: &str, name: &str) -> Option<&Arc<Value>> {
-        self.stored(kind, namespace, name)
-            .map(|stored| &stored.object)
+        self.stored(kind, namespace, name).map(|stored| &stored.object)
     }
 
     /// The objects of a kind, of one namespace or of all, by namespace and name.
-    pub fn list<'a>(
-        &'a self,
-        kind: KindId,
-        namespace: Option<&str>,
-    ) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
+    pub fn list<'a>(&'a self, kind: KindId, namespace: Option<&str>) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
         let all = &self.kinds[kind.0];
         match namespace {
-            Some(namespace) => Box::new(
-                all.get(namespace)
-                    .into_iter()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
-            None => Box::new(
-                all.values()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
+            Some(namespace) => {
+                Box::new(all.get(namespace).into_iter().flat_map(BTreeMap::values).map(|stored| &stored.object))
+            }
+            None => Box::new(all.values().flat_map(BTreeMap::values).map(|stored| &stored.object)),
         }
     }
 
@@ -175,11 +158,7 @@ impl Store {
     ) -> Arc<Value> {
         let uid = self.identities.uid();
         set(&mut value, &["metadata", "uid"], uid);
-        set(
-            &mut value,
-            &["metadata", "creationTimestamp"],
-            now.rfc3339(),
-        );
+        set(&mut value, &["metadata", "creationTimestamp"], now.rfc3339());
         self.commit(kind, namespace, name, Change::Added, value, ownership)
     }
 
@@ -196,12 +175,7 @@ impl Store {
     }
 
     /// Removes an object; the answer carries the revision of its removal.
-    pub(crate) fn remove(
-        &mut self,
-        kind: KindId,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Value>> {
+    pub(crate) fn remove(&mut self, kind: KindId, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let objects = self.kinds[kind.0].get_mut(namespace)?;
         let previous = objects.remove(name)?.object;
         if objects.is_empty() {
@@ -211,11 +185,7 @@ impl Store {
         self.garbage_hints += 1;
         self.changed[kind.0] = self.revision;
         let mut last = Value::clone(&previous);
-        set(
-            &mut last,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut last, &["metadata", "resourceVersion"], self.revision.to_string());
         let last = Arc::new(last);
         self.log.push(Revision {
             revision: self.revision,
@@ -229,68 +199,6 @@ impl Store {
         Some(last)
     }
 
-    /// All objects and the counters that must not go back.
-    pub(crate) fn snapshot(&self, resources: &[Resource]) -> Value {
-        let mut objects = Vec::new();
-        for (row, kind) in resources.iter().zip(&self.kinds) {
-            for stored in kind.values().flat_map(BTreeMap::values) {
-                objects.push(
-                    json!({"group": row.group, "resource": row.plural, "object": *stored.object}),
-                );
-            }
-        }
-        json!({"revision": self.revision, "identities": self.identities.count(), "objects": objects})
-    }
-
-    /// Puts back a snapshot. Who owned which field is not kept: the first apply afterwards shares instead of conflicts.
-    pub(crate) fn restore(
-        &mut self,
-        resources: &[Resource],
-        snapshot: &Value,
-    ) -> Result<(), ApiError> {
-        let number = |key: &str| {
-            let number = at(snapshot, &[key]).and_then(Value::as_u64);
-            number.ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "the snapshot has no number {key:?}: it is not one of ours"
-                ))
-            })
-        };
-        let (revision, identities) = (number("revision")?, number("identities")?);
-        let mut kinds = vec![BTreeMap::new(); resources.len()];
-        for entry in list(snapshot, &["objects"]) {
-            let (group, plural) = (text(entry, &["group"]), text(entry, &["resource"]));
-            let index = resources
-                .iter()
-                .position(|row| row.group == group && row.plural == plural);
-            let index = index.ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "the snapshot holds {plural}.{group}, which is not served: register it first"
-                ))
-            })?;
-            let object = Arc::new(entry["object"].clone());
-            let place: &mut BTreeMap<String, Stored> = kinds[index]
-                .entry(namespace(&object).to_owned())
-                .or_default();
-            place.insert(
-                name(&object).to_owned(),
-                Stored {
-                    object,
-                    ownership: Arc::default(),
-                },
-            );
-        }
-        self.kinds = kinds;
-        // One past everything handed out, so that nothing seen before looks current.
-        self.revision = revision.max(self.revision) + 1;
-        self.changed = vec![self.revision; resources.len()];
-        self.garbage_hints += 1;
-        self.identities.skip_to(identities);
-        self.log.compact(self.revision);
-        self.tell();
-        Ok(())
-    }
-
     fn commit(
         &mut self,
         kind: KindId,
@@ -302,27 +210,13 @@ impl Store {
     ) -> Arc<Value> {
         self.revision += 1;
         self.changed[kind.0] = self.revision;
-        set(
-            &mut value,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut value, &["metadata", "resourceVersion"], self.revision.to_string());
         if self.show_managed_fields || ownership.has_applied() {
-            set(
-                &mut value,
-                &["metadata", "managedFields"],
-                ownership.to_managed_fields(),
-            );
+            set(&mut value, &["metadata", "managedFields"], ownership.to_managed_fields());
         }
         let value = Arc::new(value);
-        let stored = Stored {
-            object: Arc::clone(&value),
-            ownership,
-        };
-        let previous = self.kinds[kind.0]
-            .entry(namespace.to_owned())
-            .or_default()
-            .insert(name.to_owned(), stored);
+        let stored = Stored { object: Arc::clone(&value), ownership };
+        let previous = self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
         self.log.push(Revision {
             revision: self.revision,
             kind,
@@ -341,17 +235,12 @@ pub(crate) fn says_the_same(old: &Value, new: &Value) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return old == new;
     };
-    let keys_of = |map: &serde_json::Map<String, Value>| {
-        map.iter().filter(|(_, value)| !value.is_null()).count()
-    };
+    let keys_of = |map: &serde_json::Map<String, Value>| map.iter().filter(|(_, value)| !value.is_null()).count();
     keys_of(old) == keys_of(new)
-        && new
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .all(|(key, value)| match (key.as_str(), old.get(key)) {
-                ("metadata", Some(before)) => metadata_says_the_same(before, value),
-                (_, before) => before == Some(value),
-            })
+        && new.iter().filter(|(_, value)| !value.is_null()).all(|(key, value)| match (key.as_str(), old.get(key)) {
+            ("metadata", Some(before)) => metadata_says_the_same(before, value),
+            (_, before) => before == Some(value),
+        })
 }
 
 fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
@@ -360,9 +249,7 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
         return old == new;
     };
     let told = |map: &serde_json::Map<String, Value>| {
-        map.iter()
-            .filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str()))
-            .count()
+        map.iter().filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str())).count()
     };
     told(old) == told(new)
         && new
@@ -373,11 +260,8 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
 
 /// Whether anything but metadata and status differs: what `metadata.generation` counts.
 pub(crate) fn specification_differs(old: &Value, new: &Value) -> bool {
-    let told = |value: &Value| {
-        value.as_object().map_or(0, |map| {
-            map.keys().filter(|key| is_specification(key)).count()
-        })
-    };
+    let told =
+        |value: &Value| value.as_object().map_or(0, |map| map.keys().filter(|key| is_specification(key)).count());
     told(old) != told(new)
         || new
             .as_object()
@@ -418,5 +302,31 @@ pub(crate) fn keep_immutable_metadata(old: &Value, new: &mut Value) {
         if let Some(value) = old.get(key) {
             object(new).insert(key.to_owned(), value.clone());
         }
+    }
+}
+
+impl Store {
+    /// Puts an object back as it was, with its identity and revision; only for a store that is being restored.
+    ///
+    /// Who owned which field is not kept: the first apply afterwards shares instead of conflicting.
+    pub(crate) fn put_back(&mut self, kind: KindId, namespace: &str, name: &str, object: Value) {
+        let stored = Stored { object: Arc::new(object), ownership: Arc::default() };
+        self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
+    }
+
+    /// Goes on after a store that had come to `revision` and had handed out `identities`: nothing of it is repeated,
+    /// and watches from before are answered 410.
+    pub(crate) fn resume_after(&mut self, revision: u64, identities: u64) {
+        self.revision = self.revision.max(revision) + 1;
+        self.changed.fill(self.revision);
+        self.garbage_hints += 1;
+        self.identities.skip_to(identities);
+        self.log.compact(self.revision);
+        self.tell();
+    }
+
+    /// How many identities were handed out.
+    pub(crate) fn identities_used(&self) -> u64 {
+        self.identities.count()
     }
 }

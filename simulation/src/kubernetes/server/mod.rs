@@ -48,9 +48,7 @@ pub type SharedApi = Arc<Mutex<ModelApi>>;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is not of this machine alone.
-    #[error(
-        "{0} is not a loopback address, and the model lets everybody do everything: listen on 127.0.0.1"
-    )]
+    #[error("{0} is not a loopback address, and the model lets everybody do everything: listen on 127.0.0.1")]
     NotLoopback(SocketAddr),
     /// The port could not be had.
     #[error("could not listen on {address}: {source}; choose another port, or 0 for any")]
@@ -65,9 +63,7 @@ pub enum ServeError {
 /// Real time, as the server stamps it on objects.
 #[must_use]
 pub fn real_now() -> ModelTime {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ModelTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -88,28 +84,15 @@ pub async fn serve(api: SharedApi, listen: SocketAddr) -> Result<ServerHandle, S
             teller.send_replace(newest);
         }));
     }
-    let shared = Arc::new(Shared {
-        api,
-        revision,
-        released: Notify::new(),
-    });
+    let shared = Arc::new(Shared { api, revision, released: Notify::new() });
     let listener = bind(listen).await?;
     let address = listener.local_addr().unwrap_or(listen);
     let accepting = Mutex::new(Some(tokio::spawn(accept(Arc::clone(&shared), listener))));
-    Ok(ServerHandle {
-        address,
-        shared,
-        accepting,
-    })
+    Ok(ServerHandle { address, shared, accepting })
 }
 
 async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(listen)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address: listen,
-            source,
-        })
+    TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { address: listen, source })
 }
 
 /// What all connections share.
@@ -129,10 +112,7 @@ pub struct ServerHandle {
 
 impl std::fmt::Debug for ServerHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ServerHandle")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ServerHandle").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -197,10 +177,7 @@ impl ServerHandle {
     #[must_use]
     pub fn hold(&self, matcher: Matcher) -> HoldHandle {
         let rule = self.api().faults_mut().add(matcher, Fate::Hold, Some(1));
-        HoldHandle {
-            rule,
-            shared: Arc::clone(&self.shared),
-        }
+        HoldHandle { rule, shared: Arc::clone(&self.shared) }
     }
 
     /// Cuts a user off: requests are neither executed nor answered, watches fall silent.
@@ -232,10 +209,7 @@ pub struct HoldHandle {
 
 impl std::fmt::Debug for HoldHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("HoldHandle")
-            .field("rule", &self.rule)
-            .finish_non_exhaustive()
+        formatter.debug_struct("HoldHandle").field("rule", &self.rule).finish_non_exhaustive()
     }
 }
 
@@ -308,10 +282,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 #[error("the API server is away")]
 struct Away;
 
-async fn answer(
-    shared: Arc<Shared>,
-    incoming: hyper::Request<Incoming>,
-) -> Result<http::Response<StreamBody>, Away> {
+async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Result<http::Response<StreamBody>, Away> {
     let request = match understood(incoming).await {
         Ok(request) => request,
         Err(error) => return Ok(refusal(&error)),
@@ -329,10 +300,7 @@ async fn answer(
             let error = ApiError::new(Reason::InternalError, "a fault was injected here");
             let mut body = error.to_status();
             body["code"] = Value::from(status);
-            Ok(respond(&Response {
-                status,
-                body: Body::Made(body),
-            }))
+            Ok(respond(&Response { status, body: Body::Made(body) }))
         }
         Verdict::Fate(Fate::Hold, rule) => {
             // In a task of its own: a client that gives up must not take its request back.
@@ -377,13 +345,8 @@ fn execute(shared: &Arc<Shared>, request: Request) -> http::Response<StreamBody>
 
 async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiError> {
     let (head, body) = incoming.into_parts();
-    let header = |name: http::HeaderName| {
-        head.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
-            .to_owned()
-    };
+    let header =
+        |name: http::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
     let (named, path) = split_user(head.uri.path());
     let user = match header(http::header::AUTHORIZATION).as_str() {
         "" => "system:anonymous".to_owned(),
@@ -395,12 +358,8 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
     };
     let user = named.map_or(user, str::to_owned);
     let path = path.to_owned();
-    let method = Method::parse(head.method.as_str()).ok_or_else(|| {
-        ApiError::new(
-            Reason::MethodNotAllowed,
-            format!("unknown method {}", head.method),
-        )
-    })?;
+    let method = Method::parse(head.method.as_str())
+        .ok_or_else(|| ApiError::new(Reason::MethodNotAllowed, format!("unknown method {}", head.method)))?;
     let content_type = header(http::header::CONTENT_TYPE);
     let body = Limited::new(body, BODY_LIMIT)
         .collect()
@@ -412,11 +371,7 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
         path,
         query: head.uri.query().unwrap_or("").to_owned(),
         accept: header(http::header::ACCEPT),
-        agent: header(http::header::USER_AGENT)
-            .split('/')
-            .next()
-            .unwrap_or("")
-            .to_owned(),
+        agent: header(http::header::USER_AGENT).split('/').next().unwrap_or("").to_owned(),
         user,
         body: decoded(&content_type, &body)?,
         content_type,
@@ -446,12 +401,11 @@ fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
     }
     match serde_json::from_slice(body) {
         Ok(value) => Ok(value),
-        Err(error) if !content_type.contains("yaml") => Err(ApiError::bad_request(format!(
-            "the body is not JSON: {error}"
-        ))),
+        Err(error) if !content_type.contains("yaml") => {
+            Err(ApiError::bad_request(format!("the body is not JSON: {error}")))
+        }
         Err(_) => {
-            let text = std::str::from_utf8(body)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
             serde_saphyr::from_str(text)
                 .map_err(|error| ApiError::bad_request(format!("the body is not YAML: {error}")))
         }
@@ -459,47 +413,24 @@ fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
 }
 
 fn refusal(error: &ApiError) -> http::Response<StreamBody> {
-    respond(&Response {
-        status: error.reason.code(),
-        body: Body::Made(error.to_status()),
-    })
+    respond(&Response { status: error.reason.code(), body: Body::Made(error.to_status()) })
 }
 
 fn respond(response: &Response) -> http::Response<StreamBody> {
     // Health checks answer with a bare word.
     if let Body::Made(Value::String(word)) = &response.body {
-        return http_response(
-            response.status,
-            "text/plain",
-            StreamBody::whole(word.clone().into()),
-        );
+        return http_response(response.status, "text/plain", StreamBody::whole(word.clone().into()));
     }
     match serde_json::to_vec(&response.body) {
-        Ok(bytes) => http_response(
-            response.status,
-            "application/json",
-            StreamBody::whole(bytes.into()),
-        ),
-        Err(error) => http_response(
-            500,
-            "text/plain",
-            StreamBody::whole(error.to_string().into()),
-        ),
+        Ok(bytes) => http_response(response.status, "application/json", StreamBody::whole(bytes.into())),
+        Err(error) => http_response(500, "text/plain", StreamBody::whole(error.to_string().into())),
     }
 }
 
-fn http_response(
-    status: u16,
-    content_type: &'static str,
-    body: StreamBody,
-) -> http::Response<StreamBody> {
+fn http_response(status: u16, content_type: &'static str, body: StreamBody) -> http::Response<StreamBody> {
     let mut response = http::Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }
 

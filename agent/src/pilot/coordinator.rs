@@ -1,0 +1,578 @@
+//! Observe, decide, ask a fresh majority, act one step, observe again.
+
+use super::{Pilot, Purpose};
+use crate::effect::Effect;
+use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseFacts};
+use bootstrap::formation;
+use policies::decide;
+use policies::plan::{Act, Plan, Reason, Rule, Verdict};
+use policies::world::{ClaimFacts, PilotFacts, PodFacts, RecordFacts, SetFacts, World};
+use protocol::epoch::Epoch;
+use protocol::id::{PilotName, Uid, Voter};
+use protocol::message::Message;
+use protocol::promise::{Promise, Refusal};
+use protocol::report::OperationReport;
+use protocol::time::Timestamp;
+use protocol::view::Liveness;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two questions for promises when nothing is to be done.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A majority must have answered within this, or the coordinator is degraded.
+const FRESH: Duration = Duration::from_secs(3);
+/// Between two looks at the world when nothing changes.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The same while something is under way.
+const LOOK_OFTEN: Duration = Duration::from_secs(2);
+/// Shortest time between two looks.
+const LOOK_AT_MOST: Duration = Duration::from_millis(250);
+
+/// What a coordinator has.
+#[derive(Debug, Clone)]
+pub(crate) struct Leadership {
+    pub(crate) epoch: Epoch,
+    pub(crate) lease: LeaseFacts,
+    /// It acts no more from here on.
+    pub(crate) valid_until: Timestamp,
+    pub(crate) renew_at: Timestamp,
+    /// When the first of the renewals was sent whose fate is not known.
+    pub(crate) unanswered: Option<Timestamp>,
+    /// An order of the holder before may run until then.
+    patience_until: Timestamp,
+    pub(crate) round: u64,
+    asked_at: Option<Timestamp>,
+    answers: BTreeMap<PilotName, Answered>,
+    majority_at: Option<Timestamp>,
+    began: Timestamp,
+    refusals: BTreeMap<PilotName, String>,
+    roster: Vec<Voter>,
+    step: Step,
+    observing: u64,
+    pub(crate) poked: bool,
+    looked_at: Timestamp,
+    hurry: bool,
+    pub(crate) operation: Option<OperationReport>,
+    pub(crate) degraded: Option<String>,
+    last_world: Option<World>,
+}
+
+#[derive(Debug, Clone)]
+struct Answered {
+    round: u64,
+    claim: Option<Uid>,
+}
+
+/// Where a coordinator stands between looking and acting.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Nothing until something changes or the time has come.
+    Idle,
+    /// Reading the world.
+    Looking(Look),
+    /// Decided; waiting for promises younger than what was decided on.
+    Asking { act: Box<Act>, round: u64, since: Timestamp },
+    /// Sent; waiting for the answer.
+    Acting,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Look {
+    set: Option<SetFacts>,
+    pods: Option<BTreeMap<PilotName, PodFacts>>,
+    claims: Option<BTreeMap<PilotName, ClaimFacts>>,
+    record: Option<Option<RecordFacts>>,
+}
+
+impl Leadership {
+    pub(crate) fn begin(
+        now: Timestamp,
+        epoch: Epoch,
+        lease: LeaseFacts,
+        valid_until: Timestamp,
+        renew_at: Timestamp,
+        patience_until: Timestamp,
+    ) -> Self {
+        Self {
+            epoch,
+            lease,
+            valid_until,
+            renew_at,
+            unanswered: None,
+            patience_until,
+            round: 0,
+            asked_at: None,
+            answers: BTreeMap::new(),
+            majority_at: None,
+            began: now,
+            refusals: BTreeMap::new(),
+            roster: Vec::new(),
+            step: Step::Idle,
+            observing: 0,
+            poked: true,
+            looked_at: Timestamp::default(),
+            hurry: true,
+            operation: None,
+            degraded: None,
+            last_world: None,
+        }
+    }
+
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
+        now < self.valid_until
+    }
+
+    /// Voters that promised in this round or a later one, with the volume that counts.
+    fn promised_since(&self, round: u64) -> usize {
+        self.roster
+            .iter()
+            .filter(|v| {
+                self.answers.get(&v.name).is_some_and(|a| a.round >= round && a.claim.as_ref() == Some(&v.claim))
+            })
+            .count()
+    }
+
+    pub(crate) fn has_majority_since(&self, round: u64) -> bool {
+        !self.roster.is_empty() && self.promised_since(round) * 2 > self.roster.len()
+    }
+
+    pub(crate) fn promises(&self) -> (usize, usize) {
+        (self.promised_since(self.round.saturating_sub(2)), self.roster.len())
+    }
+
+    pub(crate) fn roster(&self) -> &[Voter] {
+        &self.roster
+    }
+}
+
+impl Pilot {
+    /// Something changed that a coordinator should look at.
+    pub(crate) fn poke(&mut self, now: Timestamp) {
+        match &mut self.leadership {
+            Some(leading) => leading.poked = true,
+            None => {
+                if let Some((id, _)) = self.coordinator(now)
+                    && self.launcher.as_ref().is_some_and(|s| s.terminating)
+                {
+                    self.out.push(Effect::Send(id.name, Message::LookAtMe));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn coordinate(&mut self, now: Timestamp) {
+        let Some(leading) = &self.leadership else {
+            return;
+        };
+        if !leading.is_valid(now) || self.leaving {
+            return;
+        }
+        self.ask_in_time(now);
+        self.judge_majority(now);
+        self.deliver_ready(now);
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        match &leading.step {
+            Step::Idle => {
+                let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
+                let waited = now.since(leading.looked_at);
+                if (leading.poked && waited >= LOOK_AT_MOST) || waited >= pause {
+                    self.look(now);
+                }
+            }
+            Step::Asking { act, round, since } => {
+                if leading.has_majority_since(*round) {
+                    let act = act.clone();
+                    self.act(now, *act);
+                } else if now.since(*since) > FRESH {
+                    let (act, have, of) = (act.clone(), leading.promised_since(*round), leading.roster.len());
+                    leading.step = Step::Idle;
+                    leading.looked_at = now;
+                    leading.poked = false;
+                    leading.hurry = true;
+                    let epoch = leading.epoch;
+                    self.tell(now, epoch, vec![Reason {
+                        verdict: Verdict::Refuse,
+                        subject: act_word(&act),
+                        rule: Rule::UnknownHolds,
+                        fact: format!("{have} of {of} pilots of the roster promised, more than half are needed: nothing is done"),
+                    }]);
+                }
+            }
+            Step::Looking(_) => {
+                if now.since(leading.looked_at) > FRESH {
+                    leading.step = Step::Idle;
+                }
+            }
+            Step::Acting => {}
+        }
+    }
+
+    fn ask_in_time(&mut self, now: Timestamp) {
+        let due = self.leadership.as_ref().is_some_and(|l| l.asked_at.is_none_or(|at| now.since(at) >= ASK_EVERY));
+        if due {
+            self.ask(now);
+        }
+    }
+
+    /// Opens a new round of promises and returns its number.
+    pub(crate) fn ask(&mut self, now: Timestamp) -> u64 {
+        let cluster = self.durable.cluster.clone();
+        let declared = self.durable.roster.clone();
+        let id = self.setup.id.clone();
+        let Some(leading) = &mut self.leadership else {
+            return 0;
+        };
+        leading.round += 1;
+        leading.asked_at = Some(now);
+        let (round, epoch) = (leading.round, leading.epoch);
+        let roster = if leading.roster.is_empty() { declared } else { leading.roster.clone() };
+        let message =
+            Message::Ask { promise: Promise { epoch, holder: id.clone() }, round, cluster, roster: roster.clone() };
+        let mut names: Vec<PilotName> = roster.into_iter().map(|v| v.name).collect();
+        // Pilots that do not count yet are told too who coordinates.
+        names.extend(self.view.peers.iter().filter(|(_, p)| p.liveness == Liveness::Live).map(|(n, _)| n.clone()));
+        names.sort();
+        names.dedup();
+        for name in names.into_iter().filter(|n| *n != id.name) {
+            self.out.push(Effect::Send(name, message.clone()));
+        }
+        self.promise_myself(epoch, round);
+        round
+    }
+
+    pub(crate) fn promised(&mut self, now: Timestamp, who: &PilotName, epoch: Epoch, round: u64, claim: Option<Uid>) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        if epoch != leading.epoch || round > leading.round {
+            return;
+        }
+        let newer = leading.answers.get(who).is_none_or(|a| a.round < round);
+        if newer {
+            leading.answers.insert(who.clone(), Answered { round, claim });
+        }
+        leading.refusals.remove(who);
+        if leading.has_majority_since(leading.round.saturating_sub(1).max(1)) {
+            leading.majority_at = Some(now);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, now: Timestamp, who: &PilotName, why: &Refusal) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        let higher = match why {
+            Refusal::Lower { promised, .. } => Some(*promised),
+            Refusal::BelowFloor { floor, .. } => Some(*floor),
+            Refusal::Taken { epoch, .. } => Some(*epoch),
+            Refusal::FloorUnknown => None,
+        };
+        leading.refusals.insert(who.clone(), why.to_string());
+        if let Some(higher) = higher
+            && higher >= leading.epoch
+        {
+            let why = format!("{who} refused its promise: {why}");
+            self.raise_floor(higher);
+            self.hand_over(now, &why);
+        }
+    }
+
+    fn judge_majority(&mut self, now: Timestamp) {
+        let lease = self.setup.rules.lease;
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        let since = leading.majority_at.unwrap_or(leading.began);
+        if leading.roster.len() <= 1 && leading.majority_at.is_none() {
+            // Before the record is read nobody is counted yet.
+            return;
+        }
+        if now.since(since) <= FRESH {
+            leading.degraded = None;
+            return;
+        }
+        let (have, of) = leading.promises();
+        let why = format!(
+            "{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided"
+        );
+        let news = leading.degraded.is_none();
+        leading.degraded = Some(why.clone());
+        let epoch = leading.epoch;
+        let over = now.since(since) > lease.saturating_mul(2);
+        if news {
+            self.tell(
+                now,
+                epoch,
+                vec![Reason {
+                    verdict: Verdict::Refuse,
+                    subject: self.own().to_string(),
+                    rule: Rule::UnknownHolds,
+                    fact: why,
+                }],
+            );
+        }
+        if over {
+            self.hand_over(now, "a majority has not been heard for two Leases");
+            self.election.give_others_time(now.plus(lease));
+        }
+    }
+
+    fn look(&mut self, now: Timestamp) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        leading.observing += 1;
+        leading.poked = false;
+        leading.looked_at = now;
+        leading.step = Step::Looking(Look::default());
+        let number = leading.observing;
+        for call in [Call::GetSet, Call::ListPods, Call::ListClaims, Call::GetRecord] {
+            self.call(now, Purpose::Observe(number), call);
+        }
+    }
+
+    pub(crate) fn observed(&mut self, now: Timestamp, number: u64, result: Result<Answer, Failure>) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        let Step::Looking(look) = &mut leading.step else {
+            return;
+        };
+        if number != leading.observing {
+            return;
+        }
+        match result {
+            Ok(Answer::Set(Some(set))) => look.set = Some(set),
+            Ok(Answer::Pods(pods)) => look.pods = Some(pods),
+            Ok(Answer::Claims(claims)) => look.claims = Some(claims),
+            Ok(Answer::Record(record)) => look.record = Some(record.map(|r| *r)),
+            Ok(Answer::Set(None)) => {
+                leading.step = Step::Idle;
+                leading.hurry = false;
+                let epoch = leading.epoch;
+                self.tell(
+                    now,
+                    epoch,
+                    vec![Reason {
+                        verdict: Verdict::Wait,
+                        subject: "set".to_owned(),
+                        rule: Rule::UnknownHolds,
+                        fact: "the StatefulSet does not exist: nothing is decided".to_owned(),
+                    }],
+                );
+                return;
+            }
+            Ok(Answer::Lease(_) | Answer::OwnPod(_) | Answer::OwnClaim(_) | Answer::Written) => {
+                return;
+            }
+            Err(failure) => {
+                leading.step = Step::Idle;
+                leading.hurry = true;
+                let epoch = leading.epoch;
+                self.tell(
+                    now,
+                    epoch,
+                    vec![Reason {
+                        verdict: Verdict::Wait,
+                        subject: "api".to_owned(),
+                        rule: Rule::UnknownHolds,
+                        fact: format!("the world could not be read: {failure}"),
+                    }],
+                );
+                return;
+            }
+        }
+        let Look { set: Some(set), pods: Some(pods), claims: Some(claims), record: Some(record) } = look.clone() else {
+            return;
+        };
+        self.decide(now, set, pods, claims, record);
+    }
+
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        set: SetFacts,
+        pods: BTreeMap<PilotName, PodFacts>,
+        claims: BTreeMap<PilotName, ClaimFacts>,
+        record: Option<RecordFacts>,
+    ) {
+        let own_report = self.report(now);
+        let mut pilots: BTreeMap<PilotName, PilotFacts> = self
+            .view
+            .peers
+            .iter()
+            .filter_map(|(name, peer)| {
+                let report = peer.report.clone()?;
+                Some((name.clone(), PilotFacts { liveness: peer.liveness, report }))
+            })
+            .collect();
+        pilots.insert(self.own().clone(), PilotFacts { liveness: Liveness::Live, report: own_report });
+        let bounds = self.setup.rules.bounds;
+        let mint = self.setup.mint.clone();
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        let world = World {
+            epoch: leading.epoch,
+            set,
+            pods,
+            claims,
+            record,
+            pilots,
+            lease_cluster: leading.lease.content.cluster.clone(),
+            patience: now < leading.patience_until,
+        };
+        leading.roster = match &world.record {
+            Some(facts) => facts.record.roster.clone(),
+            None => world
+                .set
+                .declared()
+                .into_iter()
+                .filter_map(|name| {
+                    let claim = world.claims.get(&name)?.object.uid.clone();
+                    Some(Voter { name, claim })
+                })
+                .collect(),
+        };
+        let plan = match &world.record {
+            None => Ok(formation::found(&world, &mint)),
+            Some(facts) => decide::decide(bounds, &world, facts),
+        };
+        leading.last_world = Some(world.clone());
+        if let Some(facts) = &world.record {
+            let (cluster, roster) = (facts.record.cluster.clone(), facts.record.roster.clone());
+            self.durable.roster = roster;
+            if self.durable.cluster.is_none() && facts.record.members.contains_key(self.own()) {
+                self.durable.cluster = Some(cluster);
+            }
+        }
+        match plan {
+            Err(outranked) => {
+                self.raise_floor(outranked.found);
+                self.step_down(now, &outranked.to_string());
+            }
+            Ok(plan) => self.follow(now, plan),
+        }
+    }
+
+    fn follow(&mut self, now: Timestamp, plan: Plan) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        leading.operation = plan.operation;
+        leading.hurry = leading.operation.is_some() || !plan.reasons.is_empty();
+        let epoch = leading.epoch;
+        match plan.act {
+            Some(act) => {
+                let round = self.ask(now);
+                if let Some(leading) = &mut self.leadership {
+                    leading.step = Step::Asking { act: Box::new(act), round, since: now };
+                }
+            }
+            None => leading.step = Step::Idle,
+        }
+        self.tell(now, epoch, plan.reasons);
+    }
+
+    /// The gate: Lease valid, promises of a majority younger than the inputs. Then one write, sent once.
+    fn act(&mut self, now: Timestamp, act: Act) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        if !leading.is_valid(now) {
+            return;
+        }
+        let call = match act {
+            Act::CreateRecord(record) => Call::CreateRecord(record),
+            Act::WriteRecord(target, record) => Call::ReplaceRecord(target, record),
+            Act::StampSet(target) => Call::StampSet(target),
+            Act::Scale(target, size) => Call::Scale(target, size),
+            Act::MarkClaim(target, marks) => Call::MarkClaim(target, marks),
+            Act::Order { to, pod, operation, kind } => {
+                leading.step = Step::Idle;
+                leading.looked_at = now;
+                leading.poked = false;
+                leading.hurry = true;
+                self.announce(now, to, pod, operation, kind);
+                return;
+            }
+        };
+        leading.step = Step::Acting;
+        self.call(now, Purpose::Act, call);
+    }
+
+    pub(crate) fn acted(&mut self, now: Timestamp, call: &Call, result: Result<Answer, Failure>) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
+        // Whatever came of it is read from the world: nothing is sent again because an answer was lost.
+        leading.step = Step::Idle;
+        leading.poked = true;
+        leading.hurry = true;
+        let epoch = leading.epoch;
+        if let Err(failure) = result {
+            leading.looked_at = now;
+            self.tell(
+                now,
+                epoch,
+                vec![Reason {
+                    verdict: Verdict::Wait,
+                    subject: call_word(call).to_owned(),
+                    rule: Rule::UnknownHolds,
+                    fact: format!("{failure}: looking again"),
+                }],
+            );
+        }
+    }
+
+    /// Enters a decision into the log, the story, and where people should see it, an event.
+    pub(crate) fn tell(&mut self, now: Timestamp, epoch: Epoch, reasons: Vec<Reason>) {
+        let Some(entry) = self.log.enter(now, epoch, reasons) else {
+            return;
+        };
+        if self.leadership.is_some() {
+            let notable = entry.reasons.iter().find(|r| match r.verdict {
+                Verdict::Refuse => r.rule != Rule::UnknownHolds,
+                Verdict::Act => !matches!(r.rule, Rule::StampFirst),
+                Verdict::Done | Verdict::Wait => false,
+            });
+            if let Some(reason) = notable {
+                let event = EventContent {
+                    reason: reason.rule.word().to_owned(),
+                    note: format!("{}: {}", reason.subject, reason.fact),
+                    warning: reason.verdict == Verdict::Refuse,
+                    unique: format!("{epoch}.{}.{}", self.setup.id.generation.0, entry.number),
+                };
+                self.call(now, Purpose::Tell, Call::PostEvent(event));
+            }
+        }
+        self.out.push(Effect::Decided(Box::new(entry)));
+    }
+}
+
+fn act_word(act: &Act) -> String {
+    match act {
+        Act::CreateRecord(_) => "founding".to_owned(),
+        Act::WriteRecord(..) => "record".to_owned(),
+        Act::StampSet(_) => "stamp".to_owned(),
+        Act::Scale(_, size) => format!("size {size}"),
+        Act::MarkClaim(target, _) => target.name().to_owned(),
+        Act::Order { to, kind, .. } => format!("{} of {to}", kind.name()),
+    }
+}
+
+fn call_word(call: &Call) -> &'static str {
+    match call {
+        Call::CreateRecord(_) | Call::ReplaceRecord(..) => "record",
+        Call::StampSet(_) => "stamp",
+        Call::Scale(..) => "size",
+        Call::MarkClaim(..) => "claim",
+        Call::PostEvent(_) => "event",
+        Call::CreateLease(_) | Call::ReplaceLease { .. } | Call::GetLease => "lease",
+        Call::GetRecord | Call::GetSet | Call::ListPods | Call::ListClaims | Call::GetOwnPod | Call::GetOwnClaim => {
+            "api"
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Taking, renewing and giving back the Lease.
+
+use super::coordinator::Leadership;
+use super::{CALL, LISTEN, Pilot, Purpose};
+use crate::effect::Effect;
+use crate::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
+use policies::election::{TakeOver, candidates, majority_holds_it_lost};
+use policies::plan::{Reason, Rule, Verdict};
+use policies::world::ResourceVersion;
+use protocol::epoch::Epoch;
+use protocol::id::PilotId;
+use protocol::message::Message;
+use protocol::record::ClusterRecord;
+use protocol::time::{Millis, Timestamp};
+use std::time::Duration;
+
+/// What a candidate knows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Election {
+    /// Since when nobody is known to coordinate.
+    nobody_since: Option<Timestamp>,
+    /// Not before this.
+    next_try: Timestamp,
+    /// The Lease as last seen, and since when it has not changed.
+    seen: Option<(LeaseFacts, Timestamp)>,
+    lease_answer: Option<Option<LeaseFacts>>,
+    record_answer: Option<Option<ClusterRecord>>,
+    /// The coordinator that said goodbye.
+    left: Option<PilotId>,
+    /// Hold back after waking or giving up.
+    hold_until: Timestamp,
+}
+
+impl Election {
+    pub(crate) fn woke(&mut self, now: Timestamp) {
+        self.nobody_since = None;
+        self.seen = None;
+        self.hold_until = now.plus(Duration::from_secs(2));
+    }
+
+    /// This pilot could lead nobody: it stands back so that others may try.
+    pub(crate) fn give_others_time(&mut self, until: Timestamp) {
+        self.hold_until = self.hold_until.max(until);
+    }
+
+    pub(crate) fn handed_over(&mut self, by: &PilotId) {
+        self.left = Some(by.clone());
+    }
+}
+
+impl Pilot {
+    pub(crate) fn elect(&mut self, now: Timestamp) {
+        if self.leadership.is_some() {
+            self.hold_the_lease(now);
+            return;
+        }
+        if self.in_flight(|p| matches!(p, Purpose::Take { .. } | Purpose::TookIt { .. } | Purpose::Candidacy)) {
+            return;
+        }
+        let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || !self.view_seen;
+        if self.leaving || listening || self.view.woken || !self.floor_known || now < self.election.hold_until {
+            return;
+        }
+        if let Some((id, _)) = self.coordinator(now)
+            && self.election.left.as_ref() != Some(&id)
+        {
+            self.election.nobody_since = None;
+            return;
+        }
+        let since = *self.election.nobody_since.get_or_insert(now);
+        let id = self.setup.id.clone();
+        let line = candidates(&id, &self.report(now), &self.view);
+        let place = if self.mesh.named {
+            Some(0)
+        } else {
+            line.iter().filter(|c| !self.mesh.ended.contains(c)).position(|c| *c == id)
+        };
+        let Some(place) = place.and_then(|p| u32::try_from(p).ok()) else {
+            return;
+        };
+        if now < since.plus(self.setup.rules.step.saturating_mul(place)) || now < self.election.next_try {
+            return;
+        }
+        self.election.next_try = now.plus(Duration::from_millis(500));
+        self.election.lease_answer = None;
+        self.election.record_answer = None;
+        self.call(now, Purpose::Candidacy, Call::GetLease);
+        self.call(now, Purpose::Candidacy, Call::GetRecord);
+    }
+
+    pub(crate) fn candidacy_answer(&mut self, now: Timestamp, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::Lease(lease)) => {
+                if let Some(facts) = &lease {
+                    let unchanged = self
+                        .election
+                        .seen
+                        .as_ref()
+                        .is_some_and(|(s, _)| s.version == facts.version && s.uid == facts.uid);
+                    if !unchanged {
+                        self.election.seen = Some((facts.clone(), now));
+                    }
+                }
+                self.election.lease_answer = Some(lease);
+            }
+            Ok(Answer::Record(record)) => self.election.record_answer = Some(record.map(|r| r.record)),
+            Ok(
+                Answer::Set(_)
+                | Answer::Pods(_)
+                | Answer::Claims(_)
+                | Answer::OwnPod(_)
+                | Answer::OwnClaim(_)
+                | Answer::Written,
+            )
+            | Err(_) => {
+                self.election.next_try = now.plus(Duration::from_secs(1));
+                return;
+            }
+        }
+        if self.leadership.is_some() {
+            return;
+        }
+        let (Some(lease), Some(record)) = (self.election.lease_answer.clone(), self.election.record_answer.clone())
+        else {
+            return;
+        };
+        self.election.lease_answer = None;
+        self.election.record_answer = None;
+        self.stand(now, lease, record.as_ref());
+    }
+
+    /// Takes the Lease if it may be taken.
+    fn stand(&mut self, now: Timestamp, lease: Option<LeaseFacts>, record: Option<&ClusterRecord>) {
+        let highest = self
+            .durable
+            .floor
+            .max(self.durable.promise.as_ref().map_or(Epoch::NONE, |p| p.epoch))
+            .max(record.map_or(Epoch::NONE, |r| r.epoch));
+        let cluster = record.map(|r| r.cluster.clone());
+        let duration = Millis::from(self.setup.rules.lease);
+        let Some(lease) = lease else {
+            let epoch = highest.next();
+            // A Lease that somebody deleted may have had a holder whose orders still run.
+            let patience = record.is_some().then_some(self.setup.rules.lease);
+            let content =
+                LeaseContent { holder: Some(self.setup.id.clone()), epoch, cluster, duration, transitions: 0 };
+            self.call(now, Purpose::Take { patience, epoch }, Call::CreateLease(content));
+            return;
+        };
+        let Some((take, holder)) = self.may_take(now, &lease, record) else {
+            return;
+        };
+        let patience = match take {
+            TakeOver::Free | TakeOver::Expired if holder.as_ref() != Some(&self.setup.id) => None,
+            TakeOver::Free | TakeOver::Expired | TakeOver::Early => Some(Duration::from(lease.content.duration)),
+        };
+        let epoch = highest.max(lease.content.epoch).next();
+        let content = LeaseContent {
+            holder: Some(self.setup.id.clone()),
+            epoch,
+            cluster: cluster.or(lease.content.cluster),
+            duration,
+            transitions: lease.content.transitions.saturating_add(1),
+        };
+        self.call(
+            now,
+            Purpose::Take { patience, epoch },
+            Call::ReplaceLease { uid: lease.uid, version: lease.version, content },
+        );
+    }
+
+    fn may_take(
+        &self,
+        now: Timestamp,
+        lease: &LeaseFacts,
+        record: Option<&ClusterRecord>,
+    ) -> Option<(TakeOver, Option<PilotId>)> {
+        let Some(holder) = &lease.content.holder else {
+            return Some((TakeOver::Free, None));
+        };
+        if *holder == self.setup.id {
+            return Some((TakeOver::Free, Some(holder.clone())));
+        }
+        let since = self.election.seen.as_ref().map(|(_, since)| *since)?;
+        let wait = Duration::from(lease.content.duration).max(self.setup.rules.step);
+        if now.since(since) >= wait {
+            return Some((TakeOver::Expired, Some(holder.clone())));
+        }
+        let roster = record.map_or(self.durable.roster.as_slice(), |r| r.roster.as_slice());
+        let none = std::collections::BTreeSet::new();
+        let told = self.mesh.told.get(holder).unwrap_or(&none);
+        let lost = majority_holds_it_lost(holder, roster, &self.setup.id.name, &self.mesh.ended, told, &self.view);
+        lost.then(|| (TakeOver::Early, Some(holder.clone())))
+    }
+
+    pub(crate) fn take_result(
+        &mut self,
+        now: Timestamp,
+        sent: Timestamp,
+        patience: Option<Duration>,
+        epoch: Epoch,
+        result: Result<Answer, Failure>,
+    ) {
+        match result {
+            Ok(Answer::Lease(Some(lease))) => self.lead(now, sent, patience, epoch, lease),
+            Err(Failure::Ambiguous(_)) => {
+                self.call(now, Purpose::TookIt { sent, patience, epoch }, Call::GetLease);
+            }
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
+                self.election.next_try = now.plus(Duration::from_millis(300));
+            }
+        }
+    }
+
+    /// Nobody said whether the Lease was taken: it was, if it names this life at this epoch.
+    pub(crate) fn took_it(
+        &mut self,
+        now: Timestamp,
+        sent: Timestamp,
+        patience: Option<Duration>,
+        epoch: Epoch,
+        result: Result<Answer, Failure>,
+    ) {
+        if let Ok(Answer::Lease(Some(lease))) = result
+            && lease.content.holder.as_ref() == Some(&self.setup.id)
+            && lease.content.epoch == epoch
+        {
+            self.lead(now, sent, patience, epoch, lease);
+            return;
+        }
+        self.election.next_try = now.plus(Duration::from_secs(1));
+    }
+
+    fn lead(&mut self, now: Timestamp, sent: Timestamp, patience: Option<Duration>, epoch: Epoch, lease: LeaseFacts) {
+        let rules = &self.setup.rules;
+        if self.leaving || epoch < self.durable.floor || sent.plus(rules.lease).minus(rules.margin) <= now {
+            return;
+        }
+        let old = patience.map_or(Duration::ZERO, |p| p);
+        self.leadership = Some(Leadership::begin(
+            now,
+            epoch,
+            lease,
+            sent.plus(rules.lease).minus(rules.margin),
+            now.plus(rules.renew_every),
+            now.plus(old),
+        ));
+        self.raise_floor(epoch);
+        self.election.nobody_since = None;
+        self.election.left = None;
+        self.mesh.named = false;
+        let name = self.setup.id.to_string();
+        self.tell(
+            now,
+            epoch,
+            vec![Reason {
+                verdict: Verdict::Done,
+                subject: name,
+                rule: Rule::StampFirst,
+                fact: format!("holds the Lease at epoch {epoch}"),
+            }],
+        );
+    }
+
+    /// Renews in time, and lets go in time.
+    fn hold_the_lease(&mut self, now: Timestamp) {
+        let Some(leading) = &self.leadership else {
+            return;
+        };
+        if now >= leading.valid_until {
+            self.step_down(now, "the Lease could not be renewed in time");
+            return;
+        }
+        if self.leaving || now < leading.renew_at {
+            return;
+        }
+        if self.in_flight(|p| matches!(p, Purpose::Renew | Purpose::Renewed { .. } | Purpose::Release)) {
+            return;
+        }
+        let mut content = leading.lease.content.clone();
+        content.duration = Millis::from(self.setup.rules.lease);
+        if content.cluster.is_none() {
+            content.cluster = self.durable.cluster.clone();
+        }
+        let call =
+            Call::ReplaceLease { uid: leading.lease.uid.clone(), version: leading.lease.version.clone(), content };
+        self.call(now, Purpose::Renew, call);
+    }
+
+    pub(crate) fn renew_result(&mut self, now: Timestamp, sent: Timestamp, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::Lease(Some(lease))) => self.renewed_as(now, sent, lease),
+            Ok(_) | Err(Failure::Refused { .. } | Failure::Unreadable(_)) => self.renew_again(now),
+            // A conflict may be our own write of before, whose answer was lost: read and compare.
+            Err(Failure::Ambiguous(_) | Failure::Conflict(_)) => {
+                // Which of several unanswered renewals landed cannot be told: validity counts from the first of them.
+                let first = match &mut self.leadership {
+                    Some(leading) => *leading.unanswered.get_or_insert(sent),
+                    None => sent,
+                };
+                self.call(now, Purpose::Renewed { sent: first }, Call::GetLease);
+            }
+        }
+    }
+
+    pub(crate) fn renewed(&mut self, now: Timestamp, sent: Timestamp, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::Lease(Some(lease))) => {
+                let Some(leading) = &self.leadership else {
+                    return;
+                };
+                let ours =
+                    lease.content.holder.as_ref() == Some(&self.setup.id) && lease.content.epoch == leading.epoch;
+                if !ours {
+                    self.step_down(now, "another holds the Lease");
+                } else if lease.version == leading.lease.version {
+                    // The renewal was not done (yet): the same content is sent again with a new time.
+                    self.renew_again(now);
+                } else {
+                    self.renewed_as(now, sent, lease);
+                }
+            }
+            Ok(Answer::Lease(None)) => self.step_down(now, "the Lease was deleted"),
+            Ok(_) | Err(_) => self.renew_again(now),
+        }
+    }
+
+    fn renewed_as(&mut self, now: Timestamp, sent: Timestamp, lease: LeaseFacts) {
+        let until = sent.plus(self.setup.rules.lease).minus(self.setup.rules.margin);
+        let next = sent.plus(self.setup.rules.renew_every).max(now);
+        if let Some(leading) = &mut self.leadership {
+            leading.lease = lease;
+            leading.unanswered = None;
+            leading.valid_until = leading.valid_until.max(until);
+            leading.renew_at = next;
+        }
+    }
+
+    fn renew_again(&mut self, now: Timestamp) {
+        if let Some(leading) = &mut self.leadership {
+            leading.renew_at = now.plus(Duration::from_millis(500));
+        }
+    }
+
+    /// Lets go in memory. What is written in the Lease stays for others to outlive.
+    pub(crate) fn step_down(&mut self, now: Timestamp, why: &str) {
+        let Some(leading) = self.leadership.take() else {
+            return;
+        };
+        self.pending.retain(|_, p| {
+            !matches!(p.purpose, Purpose::Renew | Purpose::Renewed { .. } | Purpose::Observe(_) | Purpose::Act)
+        });
+        self.election.hold_until = now.plus(Duration::from_secs(2));
+        self.election.nobody_since = None;
+        let name = self.setup.id.to_string();
+        self.tell(
+            now,
+            leading.epoch,
+            vec![Reason {
+                verdict: Verdict::Done,
+                subject: name,
+                rule: Rule::StampFirst,
+                fact: format!("steps down from epoch {}: {why}", leading.epoch),
+            }],
+        );
+    }
+
+    /// Gives the Lease back, so that others need not wait: acts no more from here on.
+    pub(crate) fn hand_over(&mut self, now: Timestamp, why: &str) {
+        let Some(leading) = self.leadership.clone() else {
+            return;
+        };
+        let acting = self.in_flight(|p| matches!(p, Purpose::Act));
+        let id = self.setup.id.clone();
+        let next = candidates(&id, &self.report(now), &self.view).into_iter().find(|c| *c != id);
+        self.step_down(now, why);
+        if acting || self.view.lonely {
+            return;
+        }
+        let mut content = leading.lease.content.clone();
+        content.holder = None;
+        let version: ResourceVersion = leading.lease.version.clone();
+        self.call(now, Purpose::Release, Call::ReplaceLease { uid: leading.lease.uid.clone(), version, content });
+        let names: Vec<_> = self.view.peers.keys().cloned().collect();
+        for name in names {
+            self.out.push(Effect::Send(name, Message::Handover { epoch: leading.epoch, next: next.clone() }));
+        }
+    }
+
+    pub(crate) fn released(&mut self) {
+        if self.leaving {
+            self.out.push(Effect::Exit);
+        }
+    }
+
+    /// This process was told to end: never the database. A coordinator gives its Lease back first.
+    pub(crate) fn terminate(&mut self, now: Timestamp) {
+        let ending = self.launcher.as_ref().is_some_and(|s| s.terminating);
+        self.leaving = true;
+        self.local.terminate_at = Some(now.plus(if ending { Duration::from_secs(3600) } else { CALL }));
+        if self.leadership.is_some() && !ending {
+            self.hand_over(now, "this process was told to end");
+        }
+        if !ending && !self.in_flight(|p| matches!(p, Purpose::Release)) {
+            self.out.push(Effect::Exit);
+        }
+    }
+}

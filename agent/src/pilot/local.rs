@@ -1,0 +1,337 @@
+//! Care for the own member: what needs nobody, and the gate before its start.
+
+use super::{CALL, Pilot, Purpose};
+use crate::effect::{Effect, LocalAct, StartAs};
+use crate::kubernetes::call::{Answer, Call, Failure};
+use protocol::database::{RingStatus, VolumeState};
+use protocol::id::{DatabaseIdentity, OperationId};
+use protocol::launcher::ProcessState;
+use protocol::message::Message;
+use protocol::order::OrderName;
+use protocol::time::{Millis, Timestamp};
+use std::time::Duration;
+
+/// A returning member waits so long for the addresses of others before it starts with those it has.
+const GATHER: Duration = Duration::from_secs(10);
+/// Between two readings of what could not be read.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What is under way for the own member.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Local {
+    pub(crate) terminate_at: Option<Timestamp>,
+    /// When the launcher was seen to end.
+    ending_since: Option<Timestamp>,
+    grace_asked: bool,
+    /// Why this member may start as it did before, and since when that is known.
+    may_return: Option<Timestamp>,
+    /// The start that was asked of the launcher last.
+    started: Option<(StartAs, Option<DatabaseIdentity>)>,
+    /// The join that begins when the old data has been moved aside.
+    pub(crate) then_join: Option<OperationId>,
+    told_coordinator: Option<Timestamp>,
+    drained: bool,
+    /// Acts under way.
+    acts: Vec<(u64, LocalAct)>,
+    pub(crate) trouble: Option<String>,
+}
+
+impl Local {
+    pub(crate) fn began_to_end(&mut self, now: Timestamp) {
+        self.ending_since = Some(now);
+    }
+
+    pub(crate) fn forget_looks(&mut self) {
+        self.told_coordinator = None;
+    }
+}
+
+impl Pilot {
+    /// Reads from the API what a new life must know before it promises or starts anything.
+    pub(crate) fn learn(&mut self, now: Timestamp) {
+        let held_member = self.is_held() && self.durable.identity.is_some();
+        let done = self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
+        // A held member asks again now and then: it may have become startable.
+        let wait = if done { Duration::from_secs(5) } else { AGAIN };
+        if done && !(held_member && self.local.may_return.is_none()) {
+            return;
+        }
+        if self.learning.next.is_some_and(|n| now < n) || self.in_flight(|p| *p == Purpose::Learn) {
+            return;
+        }
+        self.learning.next = Some(now.plus(wait));
+        if !self.learning.lease_read {
+            self.call(now, Purpose::Learn, Call::GetLease);
+        }
+        self.call(now, Purpose::Learn, Call::GetRecord);
+        if !self.learning.claim_read {
+            self.call(now, Purpose::Learn, Call::GetOwnClaim);
+        }
+    }
+
+    pub(crate) fn learnt(&mut self, now: Timestamp, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::Lease(_)) => self.learning.lease_read = true,
+            Ok(Answer::Record(record)) => {
+                if let Some(facts) = &record {
+                    let record = &facts.record;
+                    if record.members.contains_key(self.own()) || self.durable.roster.is_empty() {
+                        self.durable.roster = record.roster.clone();
+                    }
+                }
+                self.learning.record = Some(record);
+            }
+            Ok(Answer::OwnClaim(Some(claim))) => {
+                self.learning.claim_read = true;
+                self.durable.claim = Some(claim.object.uid);
+            }
+            Ok(Answer::OwnClaim(None)) => {
+                // The set makes it in a moment; without it this pilot counts for nothing.
+                self.learning.next = Some(now.plus(Duration::from_millis(500)));
+            }
+            Ok(Answer::Set(_) | Answer::Pods(_) | Answer::Claims(_) | Answer::OwnPod(_) | Answer::Written) | Err(_) => {
+            }
+        }
+        if !self.floor_known && self.learning.lease_read && self.learning.record.is_some() {
+            self.floor_known = true;
+            self.keep_then(Vec::new());
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Held | ProcessState::Stopped))
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.launcher.as_ref().is_some_and(|s| s.terminating)
+    }
+
+    pub(crate) fn care(&mut self, now: Timestamp) {
+        if let Some(at) = self.local.terminate_at
+            && now >= at
+        {
+            self.out.push(Effect::Exit);
+        }
+        self.learn_identity();
+        if self.is_ending() {
+            self.care_ending(now);
+        } else {
+            self.care_held(now);
+        }
+    }
+
+    /// The identity the database gave itself is remembered, and the permission on disk is made out to it.
+    fn learn_identity(&mut self) {
+        let Some(identity) = self.database.identity.clone() else {
+            return;
+        };
+        let running = self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }));
+        if self.durable.identity.is_none() && running && self.durable.begun_under.is_some() {
+            self.durable.identity = Some(identity);
+            self.keep_then(Vec::new());
+        }
+        let permitted =
+            self.launcher.as_ref().and_then(|s| s.permission.as_ref()).map(|p| (p.pod.clone(), p.identity.clone()));
+        if running
+            && self.durable.identity.is_some()
+            && permitted == Some((self.setup.pod.clone(), None))
+            && !self.is_ending()
+            && self.local.acts.is_empty()
+        {
+            let effects = self.start_effect(StartAs::Returner);
+            self.keep_then(effects);
+        }
+    }
+
+    /// The gate: a member that was one before may start again by the API's word, or that of a majority of peers.
+    fn care_held(&mut self, now: Timestamp) {
+        if !self.is_held() || !self.local.acts.is_empty() || self.leaving {
+            return;
+        }
+        let Some(identity) = self.durable.identity.clone() else {
+            return;
+        };
+        if self.database_left() {
+            return;
+        }
+        let held_data = matches!(&self.volume, Some(VolumeState::Holds(found)) if *found == identity);
+        if !held_data {
+            return;
+        }
+        if self.local.may_return.is_none() && (self.api_says_current(&identity) || self.peers_say_current(&identity)) {
+            self.local.may_return = Some(now);
+        }
+        let Some(since) = self.local.may_return else {
+            return;
+        };
+        let others = self.durable.roster.iter().filter(|v| v.name != *self.own()).count();
+        let seen = self.view.live().count();
+        if seen < others && now.since(since) < GATHER {
+            return;
+        }
+        self.durable.pod = Some(self.setup.pod.clone());
+        let effects = self.start_effect(StartAs::Returner);
+        self.keep_then(effects);
+    }
+
+    /// This member has left for good, or its leave program said so in this pod.
+    fn database_left(&self) -> bool {
+        let said = self.launcher.as_ref().and_then(|s| s.leave.as_ref()).filter(|l| l.done);
+        self.durable.left
+            || said.is_some_and(|l| self.durable.has_obeyed(&l.operation, OrderName::Leave, &self.setup.pod))
+    }
+
+    fn api_says_current(&self, identity: &DatabaseIdentity) -> bool {
+        let Some(Some(facts)) = &self.learning.record else {
+            return false;
+        };
+        let record = &facts.record;
+        let current = record
+            .members
+            .get(self.own())
+            .is_some_and(|m| m.identity == *identity && self.durable.claim.as_ref() == Some(&m.claim));
+        current && !record.retired.contains_key(identity)
+    }
+
+    /// More than half of the roster's databases see this identity as a full member.
+    fn peers_say_current(&self, identity: &DatabaseIdentity) -> bool {
+        let roster = &self.durable.roster;
+        let says = |name: &protocol::id::PilotName| {
+            self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
+                report.ring.iter().flatten().any(|line| {
+                    line.identity == *identity && matches!(line.status, RingStatus::Normal | RingStatus::Shutdown)
+                })
+            })
+        };
+        let count = roster.iter().filter(|v| says(&v.name)).count();
+        !roster.is_empty() && count * 2 > roster.len() && self.learning.claim_read
+    }
+
+    /// The pod, or the database's container, is ending: the coordinator says whether for good.
+    fn care_ending(&mut self, now: Timestamp) {
+        if self.leadership.is_some() {
+            self.hand_over(now, "its pod is ending");
+        }
+        if !self.local.grace_asked {
+            self.local.grace_asked = true;
+            self.call(now, Purpose::Grace, Call::GetOwnPod);
+        }
+        if self.is_held() && !self.local.drained && self.local.acts.is_empty() {
+            // Nothing runs that would have to be drained.
+            self.local.drained = true;
+            let effect = self.local_effect(LocalAct::DrainAndStop);
+            self.out.push(effect);
+            return;
+        }
+        let due = self.local.told_coordinator.is_none_or(|at| now.since(at) >= CALL);
+        if due && let Some((id, _)) = self.coordinator(now) {
+            self.local.told_coordinator = Some(now);
+            self.out.push(Effect::Send(id.name, Message::LookAtMe));
+        }
+    }
+
+    pub(crate) fn grace_known(&mut self, now: Timestamp, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::OwnPod(Some(pod))) if pod.uid == self.setup.pod => {
+                if let (Some(grace), Some(since)) = (pod.grace, self.local.ending_since) {
+                    let before =
+                        self.launcher.as_ref().and_then(|s| s.terminating_for).map_or(Duration::ZERO, Duration::from);
+                    let gone = now.since(since) + before;
+                    let left = Duration::from(grace).saturating_sub(gone);
+                    let effect = self.local_effect(LocalAct::Deadline(Millis::from(left)));
+                    self.out.push(effect);
+                }
+            }
+            Err(Failure::Ambiguous(_)) => self.local.grace_asked = false,
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {}
+        }
+    }
+
+    /// Asks the launcher to start, as this.
+    pub(crate) fn start_effect(&mut self, role: StartAs) -> Vec<Effect> {
+        let identity = self.durable.identity.clone();
+        self.durable.pod = Some(self.setup.pod.clone());
+        self.local.started = Some((role, identity.clone()));
+        vec![self.local_effect(LocalAct::Start { role, identity })]
+    }
+
+    pub(crate) fn local_effect(&mut self, act: LocalAct) -> Effect {
+        self.next_local += 1;
+        self.local.acts.push((self.next_local, act.clone()));
+        Effect::Local(self.next_local, act)
+    }
+
+    pub(crate) fn take_local(&mut self, now: Timestamp, id: u64, result: Result<(), String>) {
+        let Some(at) = self.local.acts.iter().position(|(i, _)| *i == id) else {
+            return;
+        };
+        let (_, act) = self.local.acts.remove(at);
+        match (result, act) {
+            (Err(why), act) => {
+                self.local.trouble = Some(format!("{}: {why}", act_word(&act)));
+                match act {
+                    LocalAct::MoveAside { .. } => self.local.then_join = None,
+                    LocalAct::DrainAndStop => self.local.drained = false,
+                    LocalAct::Start { .. }
+                    | LocalAct::Leave { .. }
+                    | LocalAct::EndAfterLeave { .. }
+                    | LocalAct::Deadline(_) => {}
+                }
+            }
+            (Ok(()), LocalAct::MoveAside { .. }) => {
+                self.local.trouble = None;
+                self.volume = Some(VolumeState::Empty);
+                self.durable.identity = None;
+                self.durable.left = false;
+                if let Some(operation) = self.local.then_join.take() {
+                    self.durable.begun_under = Some(operation);
+                    let effects = self.start_effect(StartAs::Joiner);
+                    self.keep_then(effects);
+                }
+            }
+            (
+                Ok(()),
+                LocalAct::Start { .. }
+                | LocalAct::Leave { .. }
+                | LocalAct::EndAfterLeave { .. }
+                | LocalAct::DrainAndStop
+                | LocalAct::Deadline(_),
+            ) => self.local.trouble = None,
+        }
+        self.poke(now);
+    }
+
+    /// Whether this member waits for a coordinator's grant.
+    pub(crate) fn wants_start(&self) -> bool {
+        if !self.is_held()
+            || self.is_ending()
+            || self.leaving
+            || !self.local.acts.is_empty()
+            || !self.learning.claim_read
+        {
+            return false;
+        }
+        if self.local.then_join.is_some() || self.local.may_return.is_some() {
+            return false;
+        }
+        match (&self.volume, &self.durable.identity) {
+            (Some(VolumeState::Empty), _) => true,
+            // A member's data waits for the API's word or that of peers; a retired identity's asks to come in anew.
+            (Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown), _) => {
+                matches!(&self.learning.record, Some(Some(_)))
+            }
+            (Some(VolumeState::Unreadable) | None, _) => false,
+        }
+    }
+}
+
+fn act_word(act: &LocalAct) -> &'static str {
+    match act {
+        LocalAct::Start { .. } => "starting the database",
+        LocalAct::Leave { .. } => "leaving",
+        LocalAct::EndAfterLeave { .. } => "ending after the leave",
+        LocalAct::DrainAndStop => "draining",
+        LocalAct::Deadline(_) => "telling the deadline",
+        LocalAct::MoveAside { .. } => "moving old data aside",
+    }
+}

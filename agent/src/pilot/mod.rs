@@ -1,0 +1,416 @@
+//! The step machine of a pilot: events in, effects out. No IO, no clock, no randomness.
+//!
+//! Every event changes what is known; afterwards everything is derived again from it (`run`). The same machine runs in
+//! production, in the sandbox and in the simulator.
+
+mod coordinator;
+pub mod decisions;
+pub mod durable;
+mod election;
+mod local;
+mod mesh;
+mod orders;
+mod reporting;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+use crate::effect::Effect;
+use crate::event::{CallId, Event};
+use crate::kubernetes::call::{Answer, Call, Failure};
+use coordinator::Leadership;
+use decisions::Log;
+use durable::Durable;
+use policies::decide::Bounds;
+use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
+use protocol::epoch::Epoch;
+use protocol::id::{ClusterId, PilotId, PilotName, Uid};
+use protocol::launcher::LauncherStatus;
+use protocol::promise::Promise;
+use protocol::report::{ApiReach, Brief, Report};
+use protocol::time::{Millis, Timestamp};
+use protocol::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The part of the policy that the machine acts by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// How long a Lease holds without renewal.
+    pub lease: Duration,
+    /// How often it is renewed.
+    pub renew_every: Duration,
+    /// So much before its end the holder stops acting.
+    pub margin: Duration,
+    /// The candidate of rank k waits k of these.
+    pub step: Duration,
+    /// The sizes allowed.
+    pub bounds: Bounds,
+    /// The policy's hash, for reports.
+    pub hash: String,
+}
+
+/// What a pilot is given when it is started.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// This life of this pilot.
+    pub id: PilotId,
+    /// Its pod.
+    pub pod: Uid,
+    /// Where its stream listens.
+    pub stream: SocketAddr,
+    /// Where its endpoints listen.
+    pub http: SocketAddr,
+    /// The address of its database.
+    pub database: IpAddr,
+    /// The port of its database's clients.
+    pub client_port: u16,
+    /// Its version.
+    pub version: String,
+    /// The policy.
+    pub rules: Rules,
+    /// What it remembers.
+    pub durable: Durable,
+    /// The name of the cluster if it should ever found one: drawn at random before.
+    pub mint: ClusterId,
+    /// A number that no other life draws: nonces count up from it.
+    pub nonce: u64,
+}
+
+/// A longer silence of the own clock than this between two events is a sleep: leadership is cleared.
+const SLEPT: Duration = Duration::from_secs(3);
+/// A call to the API may take so long.
+const CALL: Duration = Duration::from_secs(2);
+/// An order is fetched and delivered within this, or lapses.
+const FRESH_ORDER: Duration = Duration::from_secs(3);
+/// The time a fresh pilot listens before it believes that nobody coordinates.
+const LISTEN: Duration = Duration::from_secs(2);
+
+/// What a pending call was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Purpose {
+    /// To learn floor, claim and whether this member may start.
+    Learn,
+    /// To see whether the Lease can be taken.
+    Candidacy,
+    /// Taking the Lease.
+    Take { patience: Option<Duration>, epoch: Epoch },
+    /// Finding out whether taking it was done.
+    TookIt { sent: Timestamp, patience: Option<Duration>, epoch: Epoch },
+    /// Renewing it.
+    Renew,
+    /// Finding out whether renewing it was done.
+    Renewed { sent: Timestamp },
+    /// Giving it back.
+    Release,
+    /// Observing the world for this round of decisions.
+    Observe(u64),
+    /// A governed act.
+    Act,
+    /// The grace period of the own pod.
+    Grace,
+    /// An event for people.
+    Tell,
+}
+
+#[derive(Debug, Clone)]
+struct Pending {
+    purpose: Purpose,
+    call: Call,
+    sent: Timestamp,
+}
+
+/// What waits for the disk, and the promise that will be on it then.
+#[derive(Debug, Clone)]
+struct Waiting {
+    promise: Option<Promise>,
+    effects: Vec<Effect>,
+}
+
+/// What is known from the API about this member's right to start.
+#[derive(Debug, Clone, Default)]
+struct Learning {
+    lease_read: bool,
+    /// The record, as read in this life: `Some(None)` is the API's word that there is none.
+    record: Option<Option<Box<policies::world::RecordFacts>>>,
+    claim_read: bool,
+    next: Option<Timestamp>,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub struct Pilot {
+    setup: Setup,
+    durable: Durable,
+    kept: u64,
+    asked_to_keep: u64,
+    waiting_for_disk: BTreeMap<u64, Waiting>,
+    /// The promise that is on disk for certain.
+    kept_promise: Option<Promise>,
+    disk_trouble: Option<String>,
+    floor_known: bool,
+
+    started: Option<Timestamp>,
+    last_event: Option<Timestamp>,
+    view: View,
+    view_seen: bool,
+    launcher: Option<LauncherStatus>,
+    database: DatabaseState,
+    volume: Option<VolumeState>,
+    api: ApiReach,
+
+    learning: Learning,
+    local: local::Local,
+    election: election::Election,
+    leadership: Option<Leadership>,
+    mesh: mesh::Mesh,
+    orders: orders::Orders,
+
+    pending: BTreeMap<CallId, Pending>,
+    next_call: u64,
+    next_local: u64,
+    published: Option<Report>,
+    published_at: Timestamp,
+    log: Log,
+    heard: BTreeSet<Brief>,
+    leaving: bool,
+    out: Vec<Effect>,
+}
+
+impl Pilot {
+    /// A pilot at the beginning of a life. `trusted` is false where the memory may be older than a promise already given.
+    pub fn new(setup: Setup) -> Self {
+        let durable = setup.durable.clone();
+        let nonce = setup.nonce;
+        Self {
+            durable,
+            kept: 0,
+            asked_to_keep: 0,
+            waiting_for_disk: BTreeMap::new(),
+            kept_promise: setup.durable.promise.clone(),
+            disk_trouble: None,
+            floor_known: false,
+            started: None,
+            last_event: None,
+            view: View::default(),
+            view_seen: false,
+            launcher: None,
+            database: DatabaseState::bare(DatabasePhase::Unknown),
+            volume: None,
+            api: ApiReach::Untried,
+            learning: Learning::default(),
+            local: local::Local::default(),
+            election: election::Election::default(),
+            leadership: None,
+            mesh: mesh::Mesh::default(),
+            orders: orders::Orders::new(nonce),
+            pending: BTreeMap::new(),
+            next_call: 0,
+            next_local: 0,
+            published: None,
+            published_at: Timestamp::default(),
+            log: Log::default(),
+            heard: BTreeSet::new(),
+            leaving: false,
+            out: Vec::new(),
+            setup,
+        }
+    }
+
+    /// Takes an event in and tells what is to be done.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        self.mind_the_gap(now);
+        match event {
+            Event::Tick => {}
+            Event::View(view) => self.take_view(now, *view),
+            Event::StreamUp(peer) => self.stream_up(&peer),
+            Event::StreamEnded { peer, process_ended } => self.stream_ended(now, &peer, process_ended),
+            Event::Message(from, message) => self.take_message(now, &from, message),
+            Event::Api { id, result } => self.take_answer(now, id, result),
+            Event::Kept(number) => self.take_kept(number),
+            Event::NotKept(number, why) => self.not_kept(number, why),
+            Event::Launcher(status) => self.take_launcher(now, status.map(|s| *s)),
+            Event::Database(state) => self.take_database(*state),
+            Event::Volume(volume) => self.volume = Some(volume),
+            Event::Local { id, result } => self.take_local(now, id, result),
+            Event::Policy(rules) => self.setup.rules = *rules,
+            Event::Terminate => self.terminate(now),
+        }
+        self.run(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// Derives everything again from what is known.
+    fn run(&mut self, now: Timestamp) {
+        self.learn(now);
+        self.care(now);
+        self.elect(now);
+        self.coordinate(now);
+        self.keep_streams();
+        self.publish(now);
+    }
+
+    /// A process that was asleep distrusts itself: what it believed of leadership and of others is from before.
+    fn mind_the_gap(&mut self, now: Timestamp) {
+        self.started.get_or_insert(now);
+        if let Some(last) = self.last_event
+            && now.since(last) > SLEPT
+        {
+            self.step_down(now, "this process was asleep");
+            self.view.woken = true;
+            self.election.woke(now);
+            self.mesh.forget_who_spoke();
+        }
+        self.last_event = Some(now);
+    }
+
+    fn take_view(&mut self, now: Timestamp, view: View) {
+        let changed = !same_reports(&self.view, &view);
+        for (_, _, report) in view.live() {
+            self.heard.extend(report.why.iter().cloned());
+        }
+        while self.heard.len() > 100 {
+            self.heard.pop_first();
+        }
+        self.view = view;
+        self.view_seen = true;
+        if changed {
+            self.poke(now);
+        }
+    }
+
+    fn take_database(&mut self, state: DatabaseState) {
+        self.database = state;
+    }
+
+    fn take_launcher(&mut self, now: Timestamp, status: Option<LauncherStatus>) {
+        let began =
+            status.as_ref().is_some_and(|s| s.terminating) && !self.launcher.as_ref().is_some_and(|s| s.terminating);
+        self.launcher = status;
+        if began {
+            self.local.began_to_end(now);
+            self.poke(now);
+        }
+    }
+
+    /// Starts a call. Its answer comes back as an event, or as a failure when the time is over.
+    fn call(&mut self, now: Timestamp, purpose: Purpose, call: Call) {
+        self.next_call += 1;
+        let id = CallId(self.next_call);
+        self.out.push(Effect::Api { id, call: Box::new(call.clone()), within: Millis::from(CALL) });
+        self.pending.insert(id, Pending { purpose, call, sent: now });
+    }
+
+    fn in_flight(&self, purpose: impl Fn(&Purpose) -> bool) -> bool {
+        self.pending.values().any(|p| purpose(&p.purpose))
+    }
+
+    fn take_answer(&mut self, now: Timestamp, id: CallId, result: Result<Answer, Failure>) {
+        let Some(pending) = self.pending.remove(&id) else {
+            return;
+        };
+        self.api = match &result {
+            Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => ApiReach::Reachable,
+            Err(Failure::Ambiguous(_)) => ApiReach::Unreachable,
+        };
+        if let Ok(Answer::Lease(Some(lease))) = &result {
+            self.raise_floor(lease.content.epoch);
+        }
+        if let Ok(Answer::Record(Some(record))) = &result {
+            self.raise_floor(record.record.epoch);
+        }
+        match pending.purpose.clone() {
+            Purpose::Learn => self.learnt(now, result),
+            Purpose::Candidacy => self.candidacy_answer(now, result),
+            Purpose::Take { patience, epoch } => self.take_result(now, pending.sent, patience, epoch, result),
+            Purpose::TookIt { sent, patience, epoch } => self.took_it(now, sent, patience, epoch, result),
+            Purpose::Renew => self.renew_result(now, pending.sent, result),
+            Purpose::Renewed { sent } => self.renewed(now, sent, result),
+            Purpose::Release => self.released(),
+            Purpose::Observe(round) => self.observed(now, round, result),
+            Purpose::Act => self.acted(now, &pending.call, result),
+            Purpose::Grace => self.grace_known(now, result),
+            Purpose::Tell => {}
+        }
+    }
+
+    fn raise_floor(&mut self, epoch: Epoch) {
+        if epoch > self.durable.floor {
+            self.durable.floor = epoch;
+        }
+    }
+
+    /// Keeps the memory on disk, and holds these effects back until it is there.
+    fn keep_then(&mut self, effects: Vec<Effect>) {
+        self.asked_to_keep += 1;
+        let promise = self.durable.promise.clone();
+        self.waiting_for_disk.insert(self.asked_to_keep, Waiting { promise, effects });
+        self.out.push(Effect::Keep(self.asked_to_keep, Box::new(self.durable.clone())));
+    }
+
+    fn take_kept(&mut self, number: u64) {
+        self.kept = self.kept.max(number);
+        self.disk_trouble = None;
+        let later = self.waiting_for_disk.split_off(&(self.kept + 1));
+        let ready = std::mem::replace(&mut self.waiting_for_disk, later);
+        for waiting in ready.into_values() {
+            self.kept_promise = waiting.promise;
+            for effect in waiting.effects {
+                if let Effect::Send(name, message) = &effect
+                    && *name == self.setup.id.name
+                {
+                    self.own_promise(message);
+                    continue;
+                }
+                self.out.push(effect);
+            }
+        }
+    }
+
+    /// Nothing that waited for the disk may happen: it is dropped, and said.
+    fn not_kept(&mut self, number: u64, why: String) {
+        self.waiting_for_disk.remove(&number);
+        self.disk_trouble = Some(why);
+    }
+
+    fn own(&self) -> &PilotName {
+        &self.setup.id.name
+    }
+
+    /// The life and name of this pilot.
+    pub fn id(&self) -> &PilotId {
+        &self.setup.id
+    }
+
+    /// Whether this pilot believes that it coordinates now, and at which epoch.
+    pub fn believes_it_coordinates(&self, now: Timestamp) -> Option<Epoch> {
+        self.leadership.as_ref().filter(|l| l.is_valid(now)).map(|l| l.epoch)
+    }
+
+    /// What it remembers.
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+}
+
+/// Whether two views carry the same liveness and the same reports.
+fn same_reports(a: &View, b: &View) -> bool {
+    a.peers.len() == b.peers.len()
+        && a.peers.iter().all(|(name, peer)| {
+            b.peers.get(name).is_some_and(|other| {
+                other.generation == peer.generation
+                    && other.liveness == peer.liveness
+                    && match (&peer.report, &other.report) {
+                        (Some(a), Some(b)) => {
+                            a.database == b.database
+                                && a.ring == b.ring
+                                && a.about == b.about
+                                && a.mesh.obeyed == b.mesh.obeyed
+                        }
+                        (None, None) => true,
+                        (Some(_), None) | (None, Some(_)) => false,
+                    }
+            })
+        })
+}

@@ -1,0 +1,148 @@
+//! What this pilot says of itself.
+
+use super::Pilot;
+use crate::effect::Effect;
+use policies::plan::Verdict;
+use protocol::database::DatabasePhase;
+use protocol::launcher::ProcessState;
+use protocol::report::{About, Brief, DatabaseReport, MeshReport, Report, Role};
+use protocol::time::Timestamp;
+use std::time::Duration;
+
+/// Shortest time between two publications: gossip carries no more anyway.
+const PUBLISH_AT_MOST: Duration = Duration::from_millis(100);
+
+impl Pilot {
+    /// The report of this moment.
+    pub(crate) fn report(&self, now: Timestamp) -> Report {
+        let launcher = self.launcher.as_ref();
+        let pod = &self.setup.pod;
+        let process = launcher.map(|s| &s.process);
+        let phase =
+            phase(process, self.database.phase, launcher.is_some_and(|s| s.leave.as_ref().is_some_and(|l| l.running)));
+        let coordinating = self.leadership.as_ref().filter(|l| l.is_valid(now) && !self.leaving);
+        Report {
+            about: About {
+                pod: pod.clone(),
+                claim: self.durable.claim.clone().filter(|_| self.learning.claim_read),
+                cluster: self.durable.cluster.clone(),
+                stream: self.setup.stream,
+                http: self.setup.http,
+                database: self.setup.database,
+                client_port: self.setup.client_port,
+                policy: self.setup.rules.hash.clone(),
+                version: self.setup.version.clone(),
+            },
+            database: DatabaseReport {
+                phase,
+                identity: self.database.identity.clone().or_else(|| self.durable.identity.clone()),
+                volume: self.volume.clone(),
+                version: self.database.version.clone(),
+                pid: match process {
+                    Some(
+                        ProcessState::Running { pid, .. }
+                        | ProcessState::Draining { pid }
+                        | ProcessState::Stopping { pid },
+                    ) => Some(*pid),
+                    Some(ProcessState::Held | ProcessState::Backoff { .. } | ProcessState::Stopped) | None => None,
+                },
+                schema_agreed: self.database.schema_agreed,
+                replication: self.database.replication,
+                streaming: self.database.streaming,
+                load: self.database.load,
+                disk: self.database.disk,
+                starts: launcher.map_or(0, |s| s.starts),
+                unintended_ends: launcher.map_or(0, |s| s.unintended_ends),
+                terminating: launcher.is_some_and(|s| s.terminating),
+                leave: launcher.and_then(|s| s.leave.as_ref()).map(|l| (l.operation.clone(), l.done)),
+                wants_start: self.wants_start(),
+            },
+            ring: self.database.ring.clone(),
+            mesh: MeshReport {
+                promise: self.durable.promise.clone(),
+                role: match coordinating {
+                    Some(leading) => Role::Coordinator { epoch: leading.epoch, degraded: leading.degraded.clone() },
+                    None => Role::Follower,
+                },
+                api: self.api,
+                ended: self.mesh.ended.iter().rev().take(8).cloned().collect(),
+                silent: self.silent(),
+                obeyed: self.durable.last_obeyed(pod),
+                keys: Vec::new(),
+            },
+            operation: coordinating.and_then(|l| l.operation.clone()),
+            why: if coordinating.is_some() { self.briefs() } else { Vec::new() },
+        }
+    }
+
+    fn briefs(&self) -> Vec<Brief> {
+        let mut briefs: Vec<Brief> = self
+            .log
+            .entries()
+            .rev()
+            .take(Brief::TOLD)
+            .filter_map(|entry| {
+                let reason = entry.reasons.first()?;
+                let verdict = match reason.verdict {
+                    Verdict::Act => "acts",
+                    Verdict::Wait => "waits",
+                    Verdict::Refuse => "refuses",
+                    Verdict::Done => "done",
+                };
+                let mut text = format!("{} {verdict} [{}] {}", reason.subject, reason.rule.word(), reason.fact);
+                while text.len() > Brief::LONGEST {
+                    text.pop();
+                }
+                Some(Brief { epoch: entry.epoch, number: entry.number, text })
+            })
+            .collect();
+        briefs.reverse();
+        briefs
+    }
+
+    pub(crate) fn publish(&mut self, now: Timestamp) {
+        let report = self.report(now);
+        if self.published.as_ref() == Some(&report) || now.since(self.published_at) < PUBLISH_AT_MOST {
+            return;
+        }
+        self.published = Some(report.clone());
+        self.published_at = now;
+        self.out.push(Effect::Publish(Box::new(report)));
+    }
+}
+
+/// The launcher knows the process, the driver what it does: the phase is both together.
+fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> DatabasePhase {
+    match process {
+        None => match seen {
+            DatabasePhase::Serving | DatabasePhase::Leaving | DatabasePhase::Left | DatabasePhase::Joining => seen,
+            DatabasePhase::Unknown
+            | DatabasePhase::Held
+            | DatabasePhase::Starting
+            | DatabasePhase::Draining
+            | DatabasePhase::Unresponsive
+            | DatabasePhase::Restarting
+            | DatabasePhase::CrashLooping
+            | DatabasePhase::Stopped => DatabasePhase::Unknown,
+        },
+        Some(ProcessState::Held) => DatabasePhase::Held,
+        Some(ProcessState::Stopped) => DatabasePhase::Stopped,
+        Some(ProcessState::Backoff { crash_loop: true, .. }) => DatabasePhase::CrashLooping,
+        Some(ProcessState::Backoff { .. }) => DatabasePhase::Restarting,
+        Some(ProcessState::Draining { .. } | ProcessState::Stopping { .. }) => DatabasePhase::Draining,
+        Some(ProcessState::Running { .. }) => match seen {
+            DatabasePhase::Serving if leaving => DatabasePhase::Leaving,
+            DatabasePhase::Held | DatabasePhase::Stopped | DatabasePhase::Restarting | DatabasePhase::CrashLooping => {
+                DatabasePhase::Starting
+            }
+            DatabasePhase::Unknown
+            | DatabasePhase::Starting
+            | DatabasePhase::Joining
+            | DatabasePhase::Serving
+            | DatabasePhase::Leaving
+            | DatabasePhase::Left
+            | DatabasePhase::Draining
+            | DatabasePhase::Unresponsive => seen,
+        },
+    }
+}

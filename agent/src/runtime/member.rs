@@ -1,0 +1,181 @@
+//! The own member: looks at it, and carries out what the machine asks of it.
+
+use crate::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner};
+use crate::effect::{LocalAct, StartAs};
+use crate::event::Event;
+use crate::launch_client::LauncherClient;
+use protocol::database::DatabaseState;
+use protocol::id::{DatabaseIdentity, Uid};
+use protocol::launcher::{Ask, ProcessState, Program, Reply, StartPermission, ToolOutcome};
+use protocol::time::Millis;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// Between two looks at a running database.
+const LOOK_EVERY: Duration = Duration::from_millis(1000);
+/// A look ends after so long with what was seen.
+const LOOK_WITHIN: Duration = Duration::from_secs(8);
+/// Between two looks at the volume of a database that does not run.
+const VOLUME_EVERY: Duration = Duration::from_secs(2);
+
+/// Runs tools through the launcher.
+pub struct ThroughLauncher(pub LauncherClient);
+
+impl ToolRunner for ThroughLauncher {
+    fn run<'a>(
+        &'a self,
+        program: &'a Program,
+        timeout: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<ToolOutcome, ToolError>> + Send + 'a>> {
+        Box::pin(async move {
+            let name = program.argv.first().cloned().unwrap_or_default();
+            let ask = Ask::Tool { program: program.clone(), timeout: Millis::from(timeout) };
+            match self.0.ask(ask).await {
+                Ok(Reply::Tool(outcome)) => Ok(outcome),
+                Ok(Reply::Refused(reason)) => Err(ToolError::Refused { program: name, reason }),
+                Ok(Reply::Unsupported) => {
+                    Err(ToolError::Refused { program: name, reason: "it is older than this agent".to_owned() })
+                }
+                Ok(Reply::Status(_) | Reply::Accepted) => {
+                    Err(ToolError::Refused { program: name, reason: "it gave another answer".to_owned() })
+                }
+                Err(error) => Err(ToolError::NoLauncher { program: name, reason: error.to_string() }),
+            }
+        })
+    }
+}
+
+/// What the looking task must know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// What the process does; none while the launcher is not connected.
+    pub process: Option<ProcessState>,
+    /// The identity remembered for the volume.
+    pub identity: Option<DatabaseIdentity>,
+}
+
+/// Looks again and again, and tells what it saw.
+pub async fn look(
+    driver: Arc<dyn Driver>,
+    address: IpAddr,
+    launcher: LauncherClient,
+    mut watched: watch::Receiver<Watched>,
+    events: mpsc::Sender<Event>,
+) {
+    let tools: Arc<dyn ToolRunner> = Arc::new(ThroughLauncher(launcher));
+    loop {
+        let now = watched.borrow_and_update().clone();
+        let pause = match &now.process {
+            Some(process @ (ProcessState::Running { .. } | ProcessState::Draining { .. } | ProcessState::Stopping { .. })) => {
+                let look = Look { process, address, tools: &tools, deadline: LOOK_WITHIN };
+                let state = driver.probe(look).await;
+                if events.send(Event::Database(Box::new(state))).await.is_err() {
+                    return;
+                }
+                LOOK_EVERY
+            }
+            Some(ProcessState::Held | ProcessState::Stopped | ProcessState::Backoff { .. }) => {
+                let held = !matches!(&now.process, Some(ProcessState::Backoff { .. }));
+                let bare = DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
+                if events.send(Event::Database(Box::new(bare))).await.is_err() {
+                    return;
+                }
+                if held {
+                    let driver = driver.clone();
+                    let known = now.identity.clone();
+                    match tokio::task::spawn_blocking(move || driver.volume(known.as_ref())).await {
+                        Ok(volume) => {
+                            if events.send(Event::Volume(volume)).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "looking at the volume failed"),
+                    }
+                }
+                VOLUME_EVERY
+            }
+            None => VOLUME_EVERY,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = watched.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Where the members are, for a start.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The database cluster's name.
+    pub cluster_name: String,
+    /// The own address.
+    pub address: IpAddr,
+    /// The data centre.
+    pub data_center: String,
+    /// The rack.
+    pub rack: String,
+    /// The own pod.
+    pub pod: Uid,
+}
+
+/// Carries out one act.
+///
+/// # Errors
+/// When it was not done; what the launcher or the volume said.
+pub async fn act(
+    act: LocalAct,
+    place: &Place,
+    seeds: Vec<IpAddr>,
+    driver: Arc<dyn Driver>,
+    launcher: &LauncherClient,
+) -> Result<(), String> {
+    let ask = match act {
+        LocalAct::Start { role, identity } => {
+            let kind = match role {
+                StartAs::Founder => StartKind::Found,
+                StartAs::Joiner => StartKind::Join,
+                StartAs::Returner => StartKind::Return,
+            };
+            let context = StartContext {
+                kind,
+                cluster_name: place.cluster_name.clone(),
+                address: place.address,
+                seeds,
+                data_center: place.data_center.clone(),
+                rack: place.rack.clone(),
+            };
+            let program = driver.program(&context).map_err(|e| e.to_string())?;
+            Ask::Start { program, permission: StartPermission { pod: place.pod.clone(), identity } }
+        }
+        LocalAct::Leave { operation } => Ask::Leave { operation },
+        LocalAct::EndAfterLeave { operation } => Ask::EndAfterLeave { operation },
+        LocalAct::DrainAndStop => Ask::DrainAndStop,
+        LocalAct::Deadline(left) => Ask::Deadline { left },
+        LocalAct::MoveAside { identity, operation } => {
+            let label = format!("{operation}-{identity}");
+            let label: String = label.chars().take(100).collect();
+            return match tokio::task::spawn_blocking(move || driver.move_aside(&label)).await {
+                Ok(Ok(moved)) => {
+                    tracing::info!(?moved, "the data of a retired identity was moved aside");
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+    };
+    match launcher.ask(ask).await {
+        Ok(Reply::Accepted | Reply::Status(_) | Reply::Tool(_)) => Ok(()),
+        Ok(Reply::Refused(why)) => Err(why),
+        Ok(Reply::Unsupported) => Err("the launcher is older than this request".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,66 @@
+//! The state file on a file system that has no byte left: a small tmpfs of its own, so it needs root.
+
+use agent::state_file::{Loaded, StateFile};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+/// Unmounts on the way out, whatever happened.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "pilot-test"]).arg(directory.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(directory)),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+fn fill(directory: &Path) {
+    let mut filler = std::fs::File::create(directory.join("filler")).unwrap();
+    while filler.write_all(&[7; 4096]).is_ok() {}
+    while filler.write_all(&[7]).is_ok() {}
+}
+
+#[test]
+fn a_full_disk_costs_no_promise() {
+    let Some(mounted) = Mounted::new() else {
+        println!("NOT SHOWN: a full disk: a tmpfs cannot be mounted here (needs root)");
+        return;
+    };
+    let path = mounted.0.path().join("state");
+    let (mut file, loaded) = StateFile::open(&path).unwrap();
+    assert_eq!(loaded, Loaded::Fresh);
+    fill(mounted.0.path());
+    for round in 0..5 {
+        file.write(format!("promise {round}").repeat(3000).as_bytes()).unwrap();
+    }
+    drop(file);
+    let (file, loaded) = StateFile::open(&path).unwrap();
+    assert_eq!(loaded, Loaded::Good("promise 4".repeat(3000).into_bytes()));
+    drop(file);
+}
+
+#[test]
+fn a_file_that_cannot_be_made_for_lack_of_room_is_refused_and_leaves_nothing_half_made() {
+    let Some(mounted) = Mounted::new() else {
+        println!("NOT SHOWN: a full disk: a tmpfs cannot be mounted here (needs root)");
+        return;
+    };
+    fill(mounted.0.path());
+    let path = mounted.0.path().join("state");
+    assert!(StateFile::open(&path).is_err());
+    let names: Vec<_> = std::fs::read_dir(mounted.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["filler"]);
+}

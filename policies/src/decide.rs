@@ -1,0 +1,120 @@
+//! From what is known to the one thing to do now. Pure: the same world gives the same plan, whoever asks.
+//!
+//! Level-triggered: nothing is remembered but the record, so a new coordinator carries on where the last one ended.
+
+use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::world::{RecordFacts, World};
+use crate::{join, leave, marks};
+use protocol::record::{ClusterRecord, Condition, Intent, IntentKind};
+use protocol::report::OperationReport;
+
+/// The sizes a cluster may have by policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest members.
+    pub min: u32,
+    /// Most members.
+    pub max: u32,
+}
+
+/// The type of the condition that says a size was asked for and is not carried out.
+pub const SIZE_REFUSED: &str = "SizeRefused";
+
+/// Decides the next step of a cluster that has a record. (Founding is decided elsewhere, once.)
+///
+/// # Errors
+/// When an object carries a higher epoch: the decider is not the coordinator any more.
+pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+    let plan = Plan::default();
+    let record = &facts.record;
+    if record.epoch < world.epoch {
+        return write(plan, world, facts, |_| {}, Rule::StampFirst, "the record carries an older epoch");
+    }
+    let set = world.set.object.target(world.epoch)?;
+    if world.set.object.stamp < world.epoch {
+        let subject = world.set.object.name.clone();
+        return Ok(plan.act(Act::StampSet(set), subject, Rule::StampFirst, "the set carries an older epoch"));
+    }
+    match &record.intent {
+        Some(intent) => carry_on(plan, bounds, world, facts, intent),
+        None => begin(plan, bounds, world, facts),
+    }
+}
+
+fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+    plan.operation = Some(OperationReport {
+        operation: intent.operation.clone(),
+        kind: intent.kind.word().to_owned(),
+        subject: intent.kind.subject().name.to_string(),
+        step: String::new(),
+    });
+    if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
+        return Ok(plan);
+    }
+    let mut plan = match &intent.kind {
+        IntentKind::Form { founder } => join::carry_on_forming(plan, world, facts, intent, founder),
+        IntentKind::Join { joiner, move_aside } => {
+            join::carry_on(plan, world, facts, intent, joiner, move_aside.as_ref())
+        }
+        IntentKind::Leave { .. } => leave::carry_on(plan, bounds, world, facts, intent),
+    }?;
+    if let (Some(operation), Some(reason)) = (&mut plan.operation, plan.reasons.last()) {
+        operation.step = reason.fact.chars().take(200).collect();
+    }
+    Ok(plan)
+}
+
+fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+    if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
+        return Ok(plan);
+    }
+    if let Some(plan) = marks::next(&plan, world, &facts.record)? {
+        return Ok(plan);
+    }
+    let plan = leave::begin(plan, bounds, world, facts)?;
+    if plan.act.is_some() || plan.reasons.iter().any(|r| r.verdict == Verdict::Wait) {
+        return Ok(plan);
+    }
+    join::begin(plan, bounds, world, facts)
+}
+
+/// A plan that writes the record after `change`.
+pub(crate) fn write(
+    plan: Plan,
+    world: &World,
+    facts: &RecordFacts,
+    change: impl FnOnce(&mut ClusterRecord),
+    rule: Rule,
+    fact: impl Into<String>,
+) -> Decision {
+    let target = facts.object.target(world.epoch)?;
+    let mut record = facts.record.clone();
+    record.epoch = world.epoch;
+    change(&mut record);
+    let subject = record.cluster.to_string();
+    Ok(plan.act(Act::WriteRecord(target, Box::new(record)), subject, rule, fact))
+}
+
+/// Opens an intent under the next operation's name.
+pub(crate) fn open(record: &mut ClusterRecord, world: &World, kind: IntentKind) {
+    let operation = record.name_operation(kind.word(), &kind.subject().name);
+    record.next_operation += 1;
+    record.intent = Some(Intent { operation, begun: world.epoch, kind });
+    record.conditions.retain(|c| c.kind != SIZE_REFUSED);
+}
+
+/// Whether the record says already that this size was refused for this reason.
+pub(crate) fn refusal_is_recorded(record: &ClusterRecord, message: &str) -> bool {
+    record.conditions.iter().any(|c| c.kind == SIZE_REFUSED && c.status && c.message == message)
+}
+
+/// Records that a size was refused.
+pub(crate) fn record_refusal(record: &mut ClusterRecord, rule: Rule, message: &str) {
+    record.conditions.retain(|c| c.kind != SIZE_REFUSED);
+    record.conditions.push(Condition {
+        kind: SIZE_REFUSED.to_owned(),
+        status: true,
+        reason: rule.word().to_owned(),
+        message: message.to_owned(),
+    });
+}

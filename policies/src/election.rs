@@ -1,0 +1,132 @@
+//! Who tries for the Lease, when, and what makes a lost coordinator certain. Pure.
+
+use protocol::database::DatabasePhase;
+use protocol::id::{Generation, PilotId, PilotName, Voter};
+use protocol::report::{ApiReach, Report};
+use protocol::view::{Liveness, View};
+use std::collections::BTreeSet;
+
+/// What ranks one candidate; smaller goes first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    api: u8,
+    serving: bool,
+    generation: Generation,
+    name: PilotName,
+}
+
+fn rank(name: &PilotName, generation: Generation, report: &Report) -> Rank {
+    Rank {
+        api: match report.mesh.api {
+            ApiReach::Reachable => 0,
+            ApiReach::Untried => 1,
+            ApiReach::Unreachable => 2,
+        },
+        serving: report.database.phase != DatabasePhase::Serving,
+        generation,
+        name: name.clone(),
+    }
+}
+
+/// The live pilots in the order in which they try for the Lease: API reachable, database serving, oldest life, name.
+///
+/// Everybody who sees the same ranks the same; a difference only means that two try, and compare-and-set decides.
+/// A terminating pilot does not stand.
+pub fn candidates(own: &PilotId, own_report: &Report, view: &View) -> Vec<PilotId> {
+    let mut ranked: Vec<Rank> = view
+        .live()
+        .filter(|(_, _, report)| !report.database.terminating)
+        .map(|(name, peer, report)| rank(name, peer.generation, report))
+        .collect();
+    if !own_report.database.terminating {
+        ranked.push(rank(&own.name, own.generation, own_report));
+    }
+    ranked.sort();
+    ranked.into_iter().map(|r| PilotId { name: r.name, generation: r.generation }).collect()
+}
+
+/// How the Lease may be taken from its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeOver {
+    /// Nobody holds it.
+    Free,
+    /// It has not changed for its whole duration, by our own clock.
+    Expired,
+    /// A majority of the roster holds the holder's process ended or silent: its promises and stamps fence it.
+    Early,
+}
+
+/// Whether more than half of the roster holds this coordinator ended or silent. `own` counts by its own view.
+pub fn majority_holds_it_lost(
+    holder: &PilotId,
+    roster: &[Voter],
+    own: &PilotName,
+    own_ended: &BTreeSet<PilotId>,
+    told: &BTreeSet<PilotName>,
+    view: &View,
+) -> bool {
+    let agrees = |voter: &Voter| {
+        if voter.name == holder.name {
+            // Another life of the same pod knows that the one before has ended: two agents never run on one volume.
+            return voter.name == *own
+                || view
+                    .peers
+                    .get(&voter.name)
+                    .is_some_and(|p| p.generation > holder.generation && p.liveness == Liveness::Live);
+        }
+        if voter.name == *own {
+            return own_ended.contains(holder) || holds_silent(holder, view);
+        }
+        told.contains(&voter.name)
+            || view
+                .live()
+                .find(|(name, _, _)| **name == voter.name)
+                .is_some_and(|(_, _, report)| report.mesh.ended.contains(holder) || report.mesh.silent.contains(holder))
+    };
+    let count = roster.iter().filter(|v| agrees(v)).count();
+    !roster.is_empty() && count * 2 > roster.len()
+}
+
+/// Whether this view holds that life silent or over.
+pub fn holds_silent(id: &PilotId, view: &View) -> bool {
+    if view.woken || view.lonely {
+        return false;
+    }
+    match view.peers.get(&id.name) {
+        Some(peer) => peer.generation > id.generation || peer.liveness != Liveness::Live,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::id::Uid;
+    use std::collections::BTreeMap;
+
+    fn id(name: &str, generation: u64) -> PilotId {
+        PilotId { name: PilotName::parse(name).expect("valid"), generation: Generation(generation) }
+    }
+
+    fn voters(names: &[&str]) -> Vec<Voter> {
+        names.iter().map(|n| Voter { name: PilotName::parse(n).expect("valid"), claim: Uid::new(*n) }).collect()
+    }
+
+    #[test]
+    fn one_witness_of_three_is_no_majority() {
+        let holder = id("c-0", 1);
+        let own = id("c-1", 1);
+        let view = View { peers: BTreeMap::new(), ..View::default() };
+        let ended = BTreeSet::from([holder.clone()]);
+        let roster = voters(&["c-0", "c-1", "c-2"]);
+        assert!(!majority_holds_it_lost(&holder, &roster, &own.name, &ended, &BTreeSet::new(), &view));
+        let told = BTreeSet::from([PilotName::parse("c-2").expect("valid")]);
+        assert!(majority_holds_it_lost(&holder, &roster, &own.name, &ended, &told, &view));
+    }
+
+    #[test]
+    fn a_woken_pilot_holds_nobody_silent() {
+        let view = View { woken: true, ..View::default() };
+        assert!(!holds_silent(&id("c-0", 1), &view));
+    }
+}

@@ -1,0 +1,293 @@
+//! New members: one at a time, by grant, confirmed by those who are members already.
+
+use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
+use crate::marks::{with_voter, without_voter};
+use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, schema_unsettled, strangers};
+use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::world::{RecordFacts, World};
+use protocol::database::{DatabasePhase, RingStatus, VolumeState};
+use protocol::id::{DatabaseIdentity, PilotName, Voter};
+use protocol::order::{OrderKind, OrderName};
+use protocol::record::{Intent, IntentKind, MemberRecord};
+use protocol::report::Report;
+
+/// The founder's start, until it serves: then it is the first member.
+pub(crate) fn carry_on_forming(
+    plan: Plan,
+    world: &World,
+    facts: &RecordFacts,
+    intent: &Intent,
+    founder: &Voter,
+) -> Decision {
+    let record = &facts.record;
+    let Some(report) = world.live_report(&founder.name) else {
+        return Ok(plan.wait(
+            &founder.name,
+            Rule::FoundOnce,
+            "the founder's pilot has not been heard; nobody else may found",
+        ));
+    };
+    if report.about.claim.as_ref() != Some(&founder.claim) {
+        return Ok(plan.wait(
+            &founder.name,
+            Rule::FoundOnce,
+            "the founder's volume is another one than the founding named: an approval would have to name it",
+        ));
+    }
+    if let (DatabasePhase::Serving, Some(identity)) = (report.database.phase, &report.database.identity) {
+        let member = MemberRecord { claim: founder.claim.clone(), identity: identity.clone() };
+        let fact = format!("{} serves as {identity}: the cluster is founded", founder.name);
+        return write(
+            plan,
+            world,
+            facts,
+            |r| {
+                r.members.insert(founder.name.clone(), member);
+                r.intent = None;
+            },
+            Rule::FoundOnce,
+            fact,
+        );
+    }
+    let kind = OrderKind::Found { cluster: record.cluster.clone() };
+    Ok(order_start(plan, intent, &founder.name, report, kind, Rule::FoundOnce))
+}
+
+/// A new member's start, until those who are members see it normal and up.
+pub(crate) fn carry_on(
+    plan: Plan,
+    world: &World,
+    facts: &RecordFacts,
+    intent: &Intent,
+    joiner: &Voter,
+    move_aside: Option<&DatabaseIdentity>,
+) -> Decision {
+    let record = &facts.record;
+    let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
+    let known = report.and_then(|r| r.database.identity.clone());
+    let strange = strangers(world, record);
+    let candidate = known.clone().filter(|i| !record.retired.contains_key(i)).or_else(|| {
+        let normal: Vec<_> = strange.iter().filter(|(_, s)| *s == RingStatus::Normal).collect();
+        match normal.as_slice() {
+            [(identity, _)] => Some(identity.clone()),
+            [] | [_, ..] => None,
+        }
+    });
+    if let Some(identity) = &candidate {
+        match peers_say(world, record, &joiner.name, identity) {
+            PeersSay::Normal => {
+                let fact = format!("{} is seen normal and up as {identity}", joiner.name);
+                let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
+                return write(
+                    plan,
+                    world,
+                    facts,
+                    |r| {
+                        r.members.insert(joiner.name.clone(), member);
+                        with_voter(r, joiner);
+                        r.intent = None;
+                    },
+                    Rule::PeersDecide,
+                    fact,
+                );
+            }
+            PeersSay::Gone | PeersSay::Unsettled(_) => {}
+        }
+    }
+    let Some(report) = report else {
+        let pod = world.pods.get(&joiner.name);
+        let wanted = world.set.declared().contains(&joiner.name);
+        if pod.is_none() && !wanted && strange.is_empty() {
+            return write(
+                plan,
+                world,
+                facts,
+                |r| r.intent = None,
+                Rule::JoinByGrant,
+                format!("{} is not wanted any more and no member sees it", joiner.name),
+            );
+        }
+        let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
+        if claim_changed && strange.is_empty() {
+            return write(
+                plan,
+                world,
+                facts,
+                |r| r.intent = None,
+                Rule::JoinByGrant,
+                format!("the claim of {} is another one now and no member sees the old", joiner.name),
+            );
+        }
+        return Ok(plan.wait(&joiner.name, Rule::JoinByGrant, "the joining pilot has not been heard"));
+    };
+    if report.database.phase == DatabasePhase::Serving || !report.database.wants_start {
+        let heard = match candidate.as_ref().map(|i| peers_say(world, record, &joiner.name, i)) {
+            Some(PeersSay::Unsettled(heard)) => format!(": {heard}"),
+            Some(PeersSay::Gone | PeersSay::Normal) | None => String::new(),
+        };
+        let progress =
+            report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
+        return Ok(plan.wait(
+            &joiner.name,
+            Rule::PeersDecide,
+            format!("{} is {}{progress}{heard}", joiner.name, phase_word(report.database.phase)),
+        ));
+    }
+    if let Some(why) = not_all_serving(world, record, None) {
+        return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
+    }
+    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside: move_aside.cloned() };
+    Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
+}
+
+fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {
+    let word = kind.name();
+    let obeyed = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), word));
+    if obeyed || !report.database.wants_start {
+        return plan.wait(name, rule, format!("{name} is {}", phase_word(report.database.phase)));
+    }
+    let fact = match word {
+        OrderName::Found => "every declared volume is empty: it starts as the first member",
+        OrderName::Join | OrderName::Leave | OrderName::EndAfterLeave | OrderName::EndAndReturn => {
+            "all members serve and agree: it may start as a new member"
+        }
+    };
+    plan.act(
+        Act::Order { to: name.clone(), pod: report.about.pod.clone(), operation: intent.operation.clone(), kind },
+        name,
+        rule,
+        fact,
+    )
+}
+
+/// Whether a new member may begin to join, and which.
+pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+    let record = &facts.record;
+    let declared = world.set.declared();
+    if let Some(stale) = record.roster.iter().find(|v| {
+        !record.members.contains_key(&v.name) && !declared.contains(&v.name) && !world.pods.contains_key(&v.name)
+    }) {
+        let name = stale.name.clone();
+        let fact = format!("{name} never joined and is not wanted any more");
+        return write(plan, world, facts, |r| without_voter(r, &name), Rule::OneAtATime, fact);
+    }
+    for name in &declared {
+        if let Some(member) = record.members.get(name) {
+            if world.claims.get(name).is_some_and(|c| c.object.uid != member.claim) {
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownHolds,
+                    format!(
+                        "its claim is another one than the one that holds {}: an approval would have to name both",
+                        member.identity
+                    ),
+                );
+            }
+            continue;
+        }
+        let Some(report) = world.live_report(name) else {
+            plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pilot has not been heard");
+            continue;
+        };
+        let Some(claim) = report
+            .about
+            .claim
+            .clone()
+            .filter(|c| world.claims.get(name).is_some_and(|facts| &facts.object.uid == c && !facts.terminating))
+        else {
+            plan.note(
+                Verdict::Wait,
+                name,
+                Rule::UnknownHolds,
+                "its pilot and the API do not agree about its claim yet",
+            );
+            continue;
+        };
+        if world.pods.get(name).is_some_and(|p| p.terminating) {
+            plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pod is ending");
+            continue;
+        }
+        if !report.database.wants_start {
+            plan.note(
+                Verdict::Wait,
+                name,
+                Rule::JoinByGrant,
+                format!("it is {} and has not asked to start", phase_word(report.database.phase)),
+            );
+            continue;
+        }
+        let move_aside = match &report.database.volume {
+            Some(VolumeState::Empty) => None,
+            Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
+            Some(VolumeState::Holds(identity)) => {
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownDataStays,
+                    format!("its volume holds {identity}, which is neither a member under this name nor retired"),
+                );
+                continue;
+            }
+            Some(VolumeState::HoldsUnknown) => {
+                plan.note(
+                    Verdict::Refuse,
+                    name,
+                    Rule::UnknownDataStays,
+                    "its volume holds data whose identity is not known",
+                );
+                continue;
+            }
+            Some(VolumeState::Unreadable) | None => {
+                plan.note(Verdict::Wait, name, Rule::UnknownHolds, "its volume has not been looked at");
+                continue;
+            }
+        };
+        let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
+        if size >= bounds.max {
+            let message = format!(
+                "{} members are wanted, the policy allows {}: {name} stays held",
+                world.set.replicas, bounds.max
+            );
+            if !refusal_is_recorded(record, &message) {
+                return write(
+                    plan,
+                    world,
+                    facts,
+                    |r| record_refusal(r, Rule::Bounds, &message),
+                    Rule::Bounds,
+                    message.clone(),
+                );
+            }
+            plan.note(Verdict::Refuse, name, Rule::Bounds, message);
+            continue;
+        }
+        if world.patience {
+            return Ok(plan.wait(
+                name,
+                Rule::OneOldLease,
+                "an order of the coordinator before may still run: waiting one old Lease",
+            ));
+        }
+        if let Some(why) = not_all_serving(world, record, None) {
+            return Ok(plan.wait(name, Rule::AllServing, why));
+        }
+        if let Some(why) = schema_unsettled(world, record, None) {
+            return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+        }
+        if let Some((identity, _)) = strangers(world, record).into_iter().next() {
+            return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
+        }
+        let joiner = Voter { name: name.clone(), claim };
+        let fact = format!("{name} asks to start and {} members are wanted: it joins", world.set.replicas);
+        return write(
+            plan,
+            world,
+            facts,
+            |r| open(r, world, IntentKind::Join { joiner, move_aside }),
+            Rule::JoinByGrant,
+            fact,
+        );
+    }
+    Ok(plan)
+}

@@ -1,0 +1,317 @@
+//! Members that go: for good only by grant under an intent, else to return.
+
+use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
+use crate::marks::{mark, without_voter};
+use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, replication, schema_unsettled, strangers};
+use crate::plan::{Act, ClaimMarks, Decision, Plan, Rule, Verdict};
+use crate::world::{RecordFacts, World};
+use protocol::database::DatabasePhase;
+use protocol::id::{PilotName, Voter};
+use protocol::order::{OrderKind, OrderName};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
+
+/// A terminating member that is still wanted is told at once to drain and return. Changes no membership.
+pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &ClusterRecord) -> Option<Plan> {
+    let leaving = record.intent.as_ref().map(|i| match &i.kind {
+        IntentKind::Leave { leaver, .. } => Some(&leaver.name),
+        IntentKind::Form { .. } | IntentKind::Join { .. } => None,
+    });
+    for name in world.set.declared() {
+        if leaving.flatten() == Some(&name) || !world.pods.get(&name).is_some_and(|p| p.terminating) {
+            continue;
+        }
+        let Some(report) = world.live_report(&name).filter(|r| r.database.terminating) else {
+            continue;
+        };
+        if report.mesh.obeyed.as_ref().is_some_and(|(_, n)| *n == OrderName::EndAndReturn) {
+            continue;
+        }
+        let operation = record.name_operation("return", &name);
+        return Some(plan.clone().act(
+            Act::Order { to: name.clone(), pod: report.about.pod.clone(), operation, kind: OrderKind::EndAndReturn },
+            &name,
+            Rule::ReturnOnClaim,
+            format!("its pod ends and the size {} still wants it: it drains and returns", world.set.replicas),
+        ));
+    }
+    None
+}
+
+/// The member with the highest ordinal beyond the size.
+fn surplus<'a>(world: &World, record: &'a ClusterRecord) -> Option<(&'a PilotName, u32, &'a MemberRecord)> {
+    let end = world.set.start.saturating_add(world.set.replicas);
+    record
+        .members
+        .iter()
+        .filter_map(|(name, member)| Some((name, name.ordinal()?, member)))
+        .filter(|(_, ordinal, _)| *ordinal >= end)
+        .max_by_key(|(_, ordinal, _)| *ordinal)
+}
+
+/// Why one member fewer is not allowed; `None` where it is.
+fn too_few(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rule, String)> {
+    let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
+    let left = size.saturating_sub(1);
+    if left < bounds.min {
+        return Some((Rule::Bounds, format!("{left} members would stay, the policy wants at least {}", bounds.min)));
+    }
+    match replication(world, record) {
+        Some(factor) if left < factor => Some((
+            Rule::ReplicasKeepHomes,
+            format!("{left} members would stay for a replication factor of {factor}: lower it first"),
+        )),
+        Some(_) => None,
+        None => Some((Rule::UnknownHolds, "no member could tell its replication factors".to_owned())),
+    }
+}
+
+/// Whether a member beyond the size may begin to leave.
+pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+    let record = &facts.record;
+    let Some((name, ordinal, member)) = surplus(world, record) else {
+        return Ok(plan);
+    };
+    if let Some((rule, why)) = too_few(bounds, world, record) {
+        if rule == Rule::UnknownHolds {
+            return Ok(plan.wait(name, rule, why));
+        }
+        let message = format!("{name} stays: {why}");
+        if !refusal_is_recorded(record, &message) {
+            return write(plan, world, facts, |r| record_refusal(r, rule, &message), rule, message.clone());
+        }
+        let size = world.set.size_including(ordinal);
+        let target = world.set.object.target(world.epoch)?;
+        let mut plan =
+            plan.act(Act::Scale(target, size), name, rule, format!("{message}; the size is raised back to {size}"));
+        if let Some(reason) = plan.reasons.last_mut() {
+            reason.verdict = Verdict::Refuse;
+        }
+        return Ok(plan);
+    }
+    if world.patience {
+        return Ok(plan.wait(
+            name,
+            Rule::OneOldLease,
+            "an order of the coordinator before may still run: waiting one old Lease",
+        ));
+    }
+    if let Some(why) = not_all_serving(world, record, Some(name)) {
+        return Ok(plan.wait(name, Rule::AllServing, why));
+    }
+    if let Some(why) = schema_unsettled(world, record, Some(name)) {
+        return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+    }
+    if let Some((identity, _)) = strangers(world, record).into_iter().next() {
+        return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
+    }
+    let kind = IntentKind::Leave {
+        leaver: Voter { name: name.clone(), claim: member.claim.clone() },
+        identity: member.identity.clone(),
+        size_after: world.set.replicas,
+        raised: false,
+    };
+    let fact = format!("{name} is beyond the size {}: it leaves for good", world.set.replicas);
+    write(plan, world, facts, |r| open(r, world, kind), Rule::LeaveByGrant, fact)
+}
+
+/// A leave, until peers have confirmed it, the pod has ended and the size has fallen.
+pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+    let record = &facts.record;
+    let IntentKind::Leave { leaver, identity, size_after, raised } = &intent.kind else {
+        return Ok(plan);
+    };
+    let name = &leaver.name;
+    if !record.members.contains_key(name) {
+        return finish(plan, world, facts, intent);
+    }
+    let report = world.live_report(name);
+    let phase = report.map(|r| r.database.phase);
+    let quiet = match phase {
+        Some(phase) => matches!(phase, DatabasePhase::Left | DatabasePhase::Stopped | DatabasePhase::Held),
+        None => !world.pods.contains_key(name),
+    };
+    let said = peers_say(world, record, name, identity);
+    match &said {
+        PeersSay::Gone if quiet => {
+            let retirement =
+                Retirement { name: name.clone(), claim: leaver.claim.clone(), operation: intent.operation.clone() };
+            let fact = format!("peers see {identity} gone: {name} has left and its identity is retired");
+            return write(
+                plan,
+                world,
+                facts,
+                |r| {
+                    r.members.remove(name);
+                    r.retired.insert(identity.clone(), retirement);
+                    without_voter(r, name);
+                },
+                Rule::PeersDecide,
+                fact,
+            );
+        }
+        PeersSay::Gone | PeersSay::Normal | PeersSay::Unsettled(_) => {}
+    }
+    let pod = world.pods.get(name);
+    if pod.is_none() {
+        return bring_back(plan, world, facts, intent, *raised);
+    }
+    let Some(report) = report else {
+        return Ok(plan.wait(
+            name,
+            Rule::UnknownHolds,
+            "the leaving pilot has not been heard; its launcher may still carry the leave out",
+        ));
+    };
+    let granted = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::Leave));
+    if granted {
+        let progress =
+            report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
+        let heard = match said {
+            PeersSay::Unsettled(heard) => format!("; {heard}"),
+            PeersSay::Gone | PeersSay::Normal => String::new(),
+        };
+        return Ok(plan.wait(
+            name,
+            Rule::PeersDecide,
+            format!("{name} is {}{progress}{heard}", phase_word(report.database.phase)),
+        ));
+    }
+    if report.database.phase != DatabasePhase::Serving && report.database.phase != DatabasePhase::Leaving {
+        return Ok(plan.wait(
+            name,
+            Rule::UnfinishedLeave,
+            format!("{name} is {}: it must serve before it can leave", phase_word(report.database.phase)),
+        ));
+    }
+    if let Some((rule, why)) = too_few(bounds, world, record) {
+        if rule == Rule::UnknownHolds {
+            return Ok(plan.wait(name, rule, why));
+        }
+        // The facts changed before the grant: nothing irreversible has begun, so the intent is withdrawn.
+        return write(plan, world, facts, |r| r.intent = None, rule, format!("{name} stays: {why}"));
+    }
+    let still_surplus = name.ordinal().is_some_and(|o| o >= world.set.start.saturating_add(*size_after));
+    if !raised && world.set.declared().contains(name) && still_surplus {
+        return write(
+            plan,
+            world,
+            facts,
+            |r| r.intent = None,
+            Rule::LeaveByGrant,
+            format!("{name} is wanted again before its leave was granted: it stays"),
+        );
+    }
+    if world.patience {
+        return Ok(plan.wait(
+            name,
+            Rule::OneOldLease,
+            "an order of the coordinator before may still run: waiting one old Lease",
+        ));
+    }
+    if let Some(why) = not_all_serving(world, record, Some(name)) {
+        return Ok(plan.wait(name, Rule::AllServing, why));
+    }
+    Ok(plan.act(
+        Act::Order {
+            to: name.clone(),
+            pod: report.about.pod.clone(),
+            operation: intent.operation.clone(),
+            kind: OrderKind::Leave { identity: identity.clone() },
+        },
+        name,
+        Rule::LeaveByGrant,
+        "enough members stay and all of them serve: it may leave",
+    ))
+}
+
+/// Its pod ended before it had left: the size is raised so that the pod returns on its claim and the leave goes on.
+fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent, raised: bool) -> Decision {
+    let name = &intent.kind.subject().name;
+    if world.set.declared().contains(name) {
+        return Ok(plan.wait(name, Rule::UnfinishedLeave, "its pod is on its way back"));
+    }
+    if !raised {
+        return write(
+            plan,
+            world,
+            facts,
+            |r| {
+                if let Some(Intent { kind: IntentKind::Leave { raised, .. }, .. }) = &mut r.intent {
+                    *raised = true;
+                }
+            },
+            Rule::UnfinishedLeave,
+            format!("the pod of {name} ended before it had left: it is brought back"),
+        );
+    }
+    let Some(ordinal) = name.ordinal() else {
+        return Ok(plan.wait(name, Rule::UnknownHolds, "its name carries no ordinal"));
+    };
+    let size = world.set.size_including(ordinal);
+    let target = world.set.object.target(world.epoch)?;
+    Ok(plan.act(
+        Act::Scale(target, size),
+        name,
+        Rule::UnfinishedLeave,
+        format!("the size is raised to {size} until it has left"),
+    ))
+}
+
+/// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
+fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+    let record = &facts.record;
+    let IntentKind::Leave { leaver, identity, size_after, raised } = &intent.kind else {
+        return Ok(plan);
+    };
+    let name = &leaver.name;
+    if world.claims.get(name).is_some_and(|c| c.object.uid == leaver.claim) {
+        let wanted = ClaimMarks { cluster: record.cluster.clone(), identity: Some(identity.clone()), retired: true };
+        if let Some(plan) = mark(&plan, world, name, wanted)? {
+            return Ok(plan);
+        }
+    }
+    if let Some(report) = world.live_report(name) {
+        let told = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave));
+        let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
+            && !report.database.terminating;
+        if !told && !ended {
+            return Ok(plan.act(
+                Act::Order {
+                    to: name.clone(),
+                    pod: report.about.pod.clone(),
+                    operation: intent.operation.clone(),
+                    kind: OrderKind::EndAfterLeave,
+                },
+                name,
+                Rule::PeersDecide,
+                "it has left: its process may end",
+            ));
+        }
+    }
+    if *raised
+        && name.ordinal().is_some_and(|o| world.set.size_including(o) == world.set.replicas)
+        && *size_after < world.set.replicas
+    {
+        let target = world.set.object.target(world.epoch)?;
+        return Ok(plan.act(
+            Act::Scale(target, *size_after),
+            name,
+            Rule::UnfinishedLeave,
+            format!("it has left: the size falls to {size_after}"),
+        ));
+    }
+    match world.pods.get(name) {
+        Some(pod) if pod.terminating => Ok(plan.wait(name, Rule::LeaveByGrant, "it has left; its pod is ending")),
+        Some(_) if !world.set.declared().contains(name) => {
+            Ok(plan.wait(name, Rule::LeaveByGrant, "it has left; its pod is about to be told"))
+        }
+        Some(_) | None => write(
+            plan,
+            world,
+            facts,
+            |r| r.intent = None,
+            Rule::LeaveByGrant,
+            format!("{name} has left and its pod has ended: {} is complete", intent.operation),
+        ),
+    }
+}

@@ -1,0 +1,196 @@
+//! What the members' databases say of each other. A member is never asked about itself.
+
+use crate::world::World;
+use protocol::database::{DatabasePhase, RingMember, RingStatus};
+use protocol::id::{DatabaseIdentity, PilotName};
+use protocol::record::ClusterRecord;
+use std::collections::BTreeSet;
+
+/// What peers say of one identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeersSay {
+    /// A majority of the members was asked, and all of them say: a full member, and up.
+    Normal,
+    /// A majority of the remaining members was asked, and all of them say: gone for good.
+    Gone,
+    /// Anything else: too few answers, or different ones; what was heard.
+    Unsettled(String),
+}
+
+/// The rings of live current members, other than the one it is about.
+fn rings<'a>(
+    world: &'a World,
+    record: &'a ClusterRecord,
+    except: &'a PilotName,
+) -> impl Iterator<Item = (&'a PilotName, &'a [RingMember])> {
+    record.members.keys().filter(move |n| *n != except).filter_map(|name| {
+        let report = world.live_report(name)?;
+        Some((name, report.ring.as_deref()?))
+    })
+}
+
+/// What the members other than `name` say of `identity`.
+pub(crate) fn peers_say(
+    world: &World,
+    record: &ClusterRecord,
+    name: &PilotName,
+    identity: &DatabaseIdentity,
+) -> PeersSay {
+    let others: Vec<&PilotName> = record.members.keys().filter(|n| *n != name).collect();
+    let mut normal = 0usize;
+    let mut gone = 0usize;
+    let mut asked = 0usize;
+    let mut heard: BTreeSet<String> = BTreeSet::new();
+    for (peer, ring) in rings(world, record, name) {
+        asked += 1;
+        match ring.iter().find(|m| &m.identity == identity) {
+            Some(line) => match (line.status, line.up) {
+                (RingStatus::Normal, Some(true)) => normal += 1,
+                (RingStatus::Left, _) => gone += 1,
+                (
+                    RingStatus::Normal
+                    | RingStatus::Joining
+                    | RingStatus::Leaving
+                    | RingStatus::Shutdown
+                    | RingStatus::Unknown,
+                    up,
+                ) => {
+                    let up = match up {
+                        Some(true) => "up",
+                        Some(false) => "down",
+                        None => "not known to be up",
+                    };
+                    heard.insert(format!("{peer} sees it {} and {up}", word(line.status)));
+                }
+            },
+            None if knows_the_others(ring, record, name) => gone += 1,
+            None => {
+                heard.insert(format!("{peer} does not see all members yet"));
+            }
+        }
+    }
+    let majority = others.len() / 2 + 1;
+    if asked < majority {
+        return PeersSay::Unsettled(format!(
+            "{asked} of {} other members could be asked, {majority} are needed",
+            others.len()
+        ));
+    }
+    if normal == asked {
+        PeersSay::Normal
+    } else if gone == asked {
+        PeersSay::Gone
+    } else {
+        if normal > 0 {
+            heard.insert(format!("{normal} see it normal and up"));
+        }
+        if gone > 0 {
+            heard.insert(format!("{gone} see it gone"));
+        }
+        PeersSay::Unsettled(heard.into_iter().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// A ring that misses others too has only just been started: that it misses one says nothing of that one.
+fn knows_the_others(ring: &[RingMember], record: &ClusterRecord, except: &PilotName) -> bool {
+    record
+        .members
+        .iter()
+        .filter(|(name, _)| *name != except)
+        .all(|(_, member)| ring.iter().any(|line| line.identity == member.identity))
+}
+
+/// Identities that are in some ring as joining, normal or leaving, and that the record does not know.
+pub(crate) fn strangers(world: &World, record: &ClusterRecord) -> BTreeSet<(DatabaseIdentity, RingStatus)> {
+    let mut found = BTreeSet::new();
+    for name in record.members.keys() {
+        let Some(ring) = world.live_report(name).and_then(|r| r.ring.as_ref()) else {
+            continue;
+        };
+        for line in ring {
+            let known = record.members.values().any(|m| m.identity == line.identity)
+                || record.retired.contains_key(&line.identity);
+            if !known && line.status != RingStatus::Left {
+                found.insert((line.identity.clone(), line.status));
+            }
+        }
+    }
+    found
+}
+
+/// Why not every member, but the one left out, serves and is seen up and normal by all others; `None` where all do.
+pub(crate) fn not_all_serving(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
+    let counted = || record.members.iter().filter(|(n, _)| Some(*n) != left_out);
+    for (name, _) in counted() {
+        match world.live_report(name) {
+            None => return Some(format!("the pilot of {name} has not been heard")),
+            Some(report) if report.database.phase != DatabasePhase::Serving => {
+                return Some(format!("{name} is {}", phase_word(report.database.phase)));
+            }
+            Some(report) => {
+                let Some(ring) = &report.ring else {
+                    return Some(format!("the database of {name} has not told its ring"));
+                };
+                for (other, member) in counted().filter(|(n, _)| *n != name) {
+                    match ring.iter().find(|l| l.identity == member.identity) {
+                        Some(l) if l.status == RingStatus::Normal && l.up == Some(true) => {}
+                        Some(l) if l.status == RingStatus::Normal && l.up.is_none() => {
+                            return Some(format!("{name} does not know yet whether {other} is up"));
+                        }
+                        Some(l) => {
+                            let up = if l.up == Some(false) { ", down" } else { "" };
+                            return Some(format!("{name} sees {other} {}{up}", word(l.status)));
+                        }
+                        None => return Some(format!("{name} does not see {other}")),
+                    }
+                }
+            }
+        }
+    }
+    None
+}
+
+/// Why it is not certain that all members have one schema; `None` where it is.
+pub(crate) fn schema_unsettled(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
+    record.members.keys().filter(|n| Some(*n) != left_out).find_map(|name| {
+        match world.live_report(name).and_then(|r| r.database.schema_agreed) {
+            Some(true) => None,
+            Some(false) => Some(format!("{name} sees more than one schema version")),
+            None => Some(format!("{name} has not told its schema version")),
+        }
+    })
+}
+
+/// The highest replication factor that any live member knows; `None` where none knows.
+pub(crate) fn replication(world: &World, record: &ClusterRecord) -> Option<u32> {
+    record.members.keys().filter_map(|name| world.live_report(name)?.database.replication).max()
+}
+
+fn word(status: RingStatus) -> &'static str {
+    match status {
+        RingStatus::Joining => "joining",
+        RingStatus::Normal => "normal",
+        RingStatus::Leaving => "leaving",
+        RingStatus::Left => "left",
+        RingStatus::Shutdown => "shut down",
+        RingStatus::Unknown => "in a state it cannot name",
+    }
+}
+
+/// A phase for people.
+pub(crate) fn phase_word(phase: DatabasePhase) -> &'static str {
+    match phase {
+        DatabasePhase::Unknown => "not known yet",
+        DatabasePhase::Held => "held",
+        DatabasePhase::Starting => "starting",
+        DatabasePhase::Joining => "joining",
+        DatabasePhase::Serving => "serving",
+        DatabasePhase::Leaving => "leaving",
+        DatabasePhase::Left => "left",
+        DatabasePhase::Draining => "draining",
+        DatabasePhase::Unresponsive => "unresponsive",
+        DatabasePhase::Restarting => "restarting",
+        DatabasePhase::CrashLooping => "in a crash loop",
+        DatabasePhase::Stopped => "stopped",
+    }
+}

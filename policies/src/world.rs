@@ -1,0 +1,178 @@
+//! What a decision is made from: Kubernetes objects as facts, and what the mesh reports.
+//!
+//! A write can only be aimed by a [`Target`], and a `Target` can only be had from a fact that was read and whose
+//! stamp is not above the writer's epoch. So a coordinator cannot build a write to something it has not read.
+
+use protocol::epoch::Epoch;
+use protocol::id::{ClusterId, DatabaseIdentity, PilotName, Uid};
+use protocol::record::ClusterRecord;
+use protocol::report::Report;
+use protocol::view::Liveness;
+use std::collections::BTreeMap;
+
+/// The version that a read saw, opaque.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ResourceVersion(pub String);
+
+/// Which object, exactly as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRead {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Uid,
+    /// The version read.
+    pub version: ResourceVersion,
+    /// The highest epoch that wrote it; none where nobody has.
+    pub stamp: Epoch,
+}
+
+/// Someone of a higher epoch has written this object: whoever finds that is not the coordinator any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} carries epoch {found}, above our {own}: another coordinates, step down")]
+pub struct Outranked {
+    /// The object.
+    pub name: String,
+    /// Its stamp.
+    pub found: Epoch,
+    /// The epoch of who asked.
+    pub own: Epoch,
+}
+
+/// Aims one write at one object as it was read, at one epoch. Cannot be made in any other way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    name: String,
+    uid: Uid,
+    version: ResourceVersion,
+    epoch: Epoch,
+}
+
+impl ObjectRead {
+    /// Aims a write of this epoch at the object.
+    ///
+    /// # Errors
+    /// When a higher epoch has stamped it.
+    pub fn target(&self, epoch: Epoch) -> Result<Target, Outranked> {
+        if self.stamp > epoch {
+            return Err(Outranked { name: self.name.clone(), found: self.stamp, own: epoch });
+        }
+        Ok(Target { name: self.name.clone(), uid: self.uid.clone(), version: self.version.clone(), epoch })
+    }
+}
+
+impl Target {
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The object's uid.
+    pub fn uid(&self) -> &Uid {
+        &self.uid
+    }
+    /// The version that was read.
+    pub fn version(&self) -> &ResourceVersion {
+        &self.version
+    }
+    /// The writer's epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// The StatefulSet that makes the pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetFacts {
+    /// The object.
+    pub object: ObjectRead,
+    /// How many pods it is told to have.
+    pub replicas: u32,
+    /// The ordinal of its first pod.
+    pub start: u32,
+}
+
+impl SetFacts {
+    /// The pods it is told to have.
+    pub fn declared(&self) -> Vec<PilotName> {
+        (self.start..self.start.saturating_add(self.replicas))
+            .filter_map(|n| PilotName::parse(&format!("{}-{n}", self.object.name)).ok())
+            .collect()
+    }
+
+    /// The size that just includes this ordinal.
+    pub fn size_including(&self, ordinal: u32) -> u32 {
+        ordinal.saturating_sub(self.start).saturating_add(1)
+    }
+}
+
+/// One pod of the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFacts {
+    /// The object.
+    pub object: ObjectRead,
+    /// It has been told to end; that cannot be withdrawn.
+    pub terminating: bool,
+}
+
+/// One claim of the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimFacts {
+    /// The object.
+    pub object: ObjectRead,
+    /// The cluster it is marked with.
+    pub cluster: Option<ClusterId>,
+    /// The identity it is marked with.
+    pub identity: Option<DatabaseIdentity>,
+    /// That identity is retired.
+    pub retired: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+}
+
+/// The record as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFacts {
+    /// The object.
+    pub object: ObjectRead,
+    /// Its content.
+    pub record: ClusterRecord,
+}
+
+/// One pilot, as the coordinator's view has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PilotFacts {
+    /// Whether it lives.
+    pub liveness: Liveness,
+    /// What it said last.
+    pub report: Report,
+}
+
+/// All a decision knows, read at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World {
+    /// The decider's epoch.
+    pub epoch: Epoch,
+    /// The set.
+    pub set: SetFacts,
+    /// Its pods by name.
+    pub pods: BTreeMap<PilotName, PodFacts>,
+    /// Its claims by the pod they belong to.
+    pub claims: BTreeMap<PilotName, ClaimFacts>,
+    /// The record; `None` where none exists, which only a fresh read can tell.
+    pub record: Option<RecordFacts>,
+    /// The pilots, the decider included.
+    pub pilots: BTreeMap<PilotName, PilotFacts>,
+    /// The cluster that the Lease names, if it names one.
+    pub lease_cluster: Option<ClusterId>,
+    /// Steps that destroy or change membership must wait: a coordinator before us may still have an order running.
+    pub patience: bool,
+}
+
+impl World {
+    /// The report of a live pilot whose pod is the one the API shows.
+    pub fn live_report(&self, name: &PilotName) -> Option<&Report> {
+        let facts = self.pilots.get(name)?;
+        let pod = self.pods.get(name)?;
+        (facts.liveness == Liveness::Live && facts.report.about.pod == pod.object.uid).then_some(&facts.report)
+    }
+}

@@ -1,0 +1,76 @@
+//! What one pilot knows of all.
+
+use crate::id::{Generation, PilotId, PilotName};
+use crate::report::{Report, Role};
+use crate::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How sure a pilot is that a peer's process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Liveness {
+    /// Heard within its timeout.
+    Live,
+    /// Not heard for longer than its timeout: neither alive nor dead.
+    Silent,
+    /// It said goodbye.
+    Departed,
+}
+
+/// One peer, in its newest life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its newest life.
+    pub generation: Generation,
+    /// Whether it lives.
+    pub liveness: Liveness,
+    /// The time it may be silent before it counts as silent, as the detector has it now.
+    pub timeout: Option<Millis>,
+    /// Silence divided by the mean silence; grows until `Silent`.
+    pub phi: Option<f64>,
+    /// What it said last, where that could be read.
+    pub report: Option<Report>,
+}
+
+/// What one pilot knows of all: merged from reports and liveness. A hint, never authority.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct View {
+    /// When it was taken, on this pilot's clock.
+    pub at: Timestamp,
+    /// The others, by name: the newest life of each only. The pilot itself is not among them.
+    pub peers: BTreeMap<PilotName, Peer>,
+    /// The process was asleep: what it holds of others is from before, and must be earned anew.
+    pub woken: bool,
+    /// Nobody was heard for several rounds although there are others.
+    pub lonely: bool,
+    /// Bytes of the digest that names everybody.
+    pub digest_bytes: usize,
+}
+
+impl View {
+    /// The live peers with a readable report.
+    pub fn live(&self) -> impl Iterator<Item = (&PilotName, &Peer, &Report)> {
+        self.peers.iter().filter_map(|(name, peer)| {
+            let report = peer.report.as_ref()?;
+            (peer.liveness == Liveness::Live).then_some((name, peer, report))
+        })
+    }
+
+    /// Whether this life of this peer is live.
+    pub fn is_live(&self, id: &PilotId) -> bool {
+        self.peers.get(&id.name).is_some_and(|p| p.generation == id.generation && p.liveness == Liveness::Live)
+    }
+
+    /// The live peer that says it coordinates, at the highest epoch.
+    pub fn coordinator(&self) -> Option<(PilotId, crate::epoch::Epoch)> {
+        self.live()
+            .filter_map(|(name, peer, report)| match &report.mesh.role {
+                Role::Coordinator { epoch, .. } => {
+                    Some((PilotId { name: name.clone(), generation: peer.generation }, *epoch))
+                }
+                Role::Follower => None,
+            })
+            .max_by_key(|(_, epoch)| *epoch)
+    }
+}
