@@ -1,6 +1,7 @@
 //! Who owns which field: the bookkeeping behind server-side apply.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -67,13 +68,28 @@ impl Ownership {
     }
 
     /// What is changed by an ordinary write changes hands.
-    pub(crate) fn after_update(&self, old: &Value, new: &Value, manager: &Manager, now: ModelTime) -> Self {
+    pub(crate) fn after_update(
+        self: &Arc<Self>,
+        old: &Value,
+        new: &Value,
+        manager: &Manager,
+        now: ModelTime,
+    ) -> Arc<Self> {
         let mut difference = Difference::default();
         difference.walk(old, new, &mut String::new());
-        let mut next = self.clone();
-        if difference.changed.is_empty() && difference.removed.is_empty() {
-            return next;
+        // The common case, a field changed again by its owner, is shared instead of copied.
+        let settled = |entry: &Entry| {
+            if entry.manager == *manager {
+                difference.changed.is_subset(&entry.fields)
+            } else {
+                difference.changed.is_disjoint(&entry.fields)
+            }
+        };
+        let is_known = difference.changed.is_empty() || self.entries.iter().any(|entry| entry.manager == *manager);
+        if difference.removed.is_empty() && is_known && self.entries.iter().all(settled) {
+            return Arc::clone(self);
         }
+        let mut next = Self::clone(self);
         for entry in &mut next.entries {
             let own = entry.manager == *manager;
             entry
@@ -90,7 +106,7 @@ impl Ownership {
             }
         }
         next.entries.retain(|entry| !entry.fields.is_empty());
-        next
+        Arc::new(next)
     }
 
     /// Lays what `manager` declares over the live object.
@@ -348,7 +364,7 @@ fn keyed<'a>(path: &str, items: &'a [Value]) -> Vec<(String, &'a Value)> {
         .iter()
         .map(|item| match keys {
             Some(keys) => (format!("k:{}", element_key(item, keys)), item),
-            None => (format!("v:{item}"), item),
+            None => (format!("v:{}", shown_value(item)), item),
         })
         .collect()
 }
@@ -423,7 +439,7 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
     let keys = merge_keys(field, items);
     let position = items.iter().position(|item| match keys {
         Some(keys) => first.strip_prefix("k:").is_some_and(|wanted| element_key(item, keys) == wanted),
-        None => first.strip_prefix("v:").is_some_and(|wanted| item.to_string() == wanted),
+        None => first.strip_prefix("v:").is_some_and(|wanted| shown_value(item).as_str() == wanted),
     });
     if let Some(position) = position {
         let is_key = |step: &str| keys.is_some_and(|keys| keys.iter().any(|key| step.strip_prefix("f:") == Some(key)));
@@ -433,6 +449,11 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
             remove_steps(&mut items[position], rest, "");
         }
     }
+}
+
+/// A plain value as a step of a path carries it: its JSON.
+fn shown_value(value: &Value) -> String {
+    value.to_string()
 }
 
 /// A path as people read it: `.spec.template.spec.containers[name="a"].image`.
@@ -536,7 +557,7 @@ mod tests {
         let owned = Ownership::of_new(&live, manager("helm", Operation::Apply), ModelTime(0));
         let mut scaled = live.clone();
         scaled["spec"]["replicas"] = json!(4);
-        let next = owned.after_update(&live, &scaled, &manager("hpa", Operation::Update), ModelTime(1));
+        let next = Arc::new(owned).after_update(&live, &scaled, &manager("hpa", Operation::Update), ModelTime(1));
         let conflicts = next
             .apply(&scaled, &live, &manager("helm", Operation::Apply), false, ModelTime(2))
             .expect_err("hpa owns the size now");

@@ -153,7 +153,7 @@ impl Store {
         namespace: &str,
         name: &str,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
         now: ModelTime,
     ) -> Arc<Value> {
         let uid = self.identities.uid();
@@ -169,7 +169,7 @@ impl Store {
         namespace: &str,
         name: &str,
         value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.commit(kind, namespace, name, Change::Modified, value, ownership)
     }
@@ -206,7 +206,7 @@ impl Store {
         name: &str,
         change: Change,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.revision += 1;
         self.changed[kind.0] = self.revision;
@@ -215,7 +215,7 @@ impl Store {
             set(&mut value, &["metadata", "managedFields"], ownership.to_managed_fields());
         }
         let value = Arc::new(value);
-        let stored = Stored { object: Arc::clone(&value), ownership: Arc::new(ownership) };
+        let stored = Stored { object: Arc::clone(&value), ownership };
         let previous = self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
         self.log.push(Revision {
             revision: self.revision,
@@ -307,16 +307,26 @@ pub(crate) fn keep_immutable_metadata(old: &Value, new: &mut Value) {
 
 impl Store {
     /// Puts an object back as it was, with its identity and revision; only for a store that is being restored.
+    ///
+    /// Who owned which field is not kept: the first apply afterwards shares instead of conflicting.
     pub(crate) fn put_back(&mut self, kind: KindId, namespace: &str, name: &str, object: Value) {
-        let revision = object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0);
-        self.revision = self.revision.max(revision);
-        self.changed[kind.0] = self.revision;
-        let stored = Stored { object: Arc::new(object), ownership: Arc::new(Ownership::default()) };
+        let stored = Stored { object: Arc::new(object), ownership: Arc::default() };
         self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
     }
 
-    /// Identities given from now on differ from all of a store that counted up to here.
-    pub(crate) fn skip_identities(&mut self, seed: u64) {
-        self.identities = IdentitySource::new(seed);
+    /// Goes on after a store that had come to `revision` and had handed out `identities`: nothing of it is repeated,
+    /// and watches from before are answered 410.
+    pub(crate) fn resume_after(&mut self, revision: u64, identities: u64) {
+        self.revision = self.revision.max(revision) + 1;
+        self.changed.fill(self.revision);
+        self.garbage_hints += 1;
+        self.identities.skip_to(identities);
+        self.log.compact(self.revision);
+        self.tell();
+    }
+
+    /// How many identities were handed out.
+    pub(crate) fn identities_used(&self) -> u64 {
+        self.identities.count()
     }
 }

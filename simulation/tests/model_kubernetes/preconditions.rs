@@ -175,7 +175,7 @@ fn server_side_apply_conflicts_by_field_revision_and_identity() {
     let answer = cluster.apply(&path, "pilot", map("a", "2"));
     assert_eq!((answer.status, reason(&answer).as_str()), (409, "Conflict"));
     assert_eq!(answer.value()["message"], "Apply failed with 1 conflict: conflict with \"helm\": .data.key");
-    assert_eq!(cluster.apply(&format!("{path}"), "pilot&force=true", map("a", "2")).status, 200);
+    assert_eq!(cluster.apply(&path, "pilot&force=true", map("a", "2")).status, 200);
     let mut stale = map("a", "2");
     stale["metadata"]["resourceVersion"] = json!(revision(&first));
     assert_eq!(cluster.apply(&path, "pilot", stale).status, 409);

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::super::admission::grace_of;
 use super::super::error::ApiError;
 use super::super::json::{at, is_terminating, list, name, number, set, text, uid};
-use super::super::ownership::Ownership;
 use super::super::request::Body;
 use super::super::resource::KindId;
 use super::super::selector::Selector;
@@ -149,7 +148,7 @@ impl ModelApi {
         if may_go(call.kind, &new) {
             return Ok((200, self.remove_now(call.kind, &call.namespace, &call.name, &old)));
         }
-        let ownership = Ownership::clone(&stored.ownership);
+        let ownership = Arc::clone(&stored.ownership);
         let stored = self.store.replace(call.kind, &call.namespace, &call.name, new, ownership);
         Ok((200, Body::Object(stored)))
     }

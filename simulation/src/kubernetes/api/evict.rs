@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::super::error::{ApiError, Reason};
 use super::super::json::{at, condition, is_terminating, name, number, set, text};
-use super::super::ownership::Ownership;
 use super::super::request::Body;
 use super::super::resource::KindId;
 use super::super::selector::Selector;
@@ -79,7 +78,7 @@ impl ModelApi {
         set(&mut spent, &["status", "disruptionsAllowed"], allowed - 1);
         set(&mut spent, &["status", "disruptedPods", name(pod)], now.rfc3339());
         let stored = self.store.stored(KindId::BUDGETS, &call.namespace, name(budget));
-        let ownership = stored.map(|stored| Ownership::clone(&stored.ownership)).unwrap_or_default();
+        let ownership = stored.map(|stored| Arc::clone(&stored.ownership)).unwrap_or_default();
         self.store.replace(KindId::BUDGETS, &call.namespace, name(budget), spent, ownership);
         Ok(())
     }

@@ -233,7 +233,7 @@ impl ModelApi {
     /// # Errors
     /// Whatever the server refuses.
     pub fn create(&mut self, now: ModelTime, user: &str, kind: KindId, object: Value) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(user, kind, namespace(&object), name(&object), Verb::Create, object.clone());
+        let call = Call::of_object(user, kind, Verb::Create, object);
         self.object_of(now, call)
     }
 
@@ -242,7 +242,7 @@ impl ModelApi {
     /// # Errors
     /// Whatever the server refuses.
     pub fn update(&mut self, now: ModelTime, user: &str, kind: KindId, object: Value) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(user, kind, namespace(&object), name(&object), Verb::Update, object.clone());
+        let call = Call::of_object(user, kind, Verb::Update, object);
         self.object_of(now, call)
     }
 
@@ -257,7 +257,7 @@ impl ModelApi {
         kind: KindId,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut call = Call::new(user, kind, namespace(&object), name(&object), Verb::Update, object.clone());
+        let mut call = Call::of_object(user, kind, Verb::Update, object);
         call.subresource = Subresource::Status;
         self.object_of(now, call)
     }
@@ -432,6 +432,12 @@ impl ModelApi {
 }
 
 impl Call {
+    /// A write of a whole object, to where the object itself says.
+    fn of_object(user: &str, kind: KindId, verb: Verb, object: Value) -> Self {
+        let (namespace, name) = (namespace(&object).to_owned(), name(&object).to_owned());
+        Self::new(user, kind, &namespace, &name, verb, object)
+    }
+
     pub(crate) fn new(user: &str, kind: KindId, namespace: &str, name: &str, verb: Verb, body: Value) -> Self {
         Self {
             user: user.to_owned(),

@@ -92,7 +92,7 @@ impl ModelApi {
         }
         // Defaults belong to nobody when declared by apply, and to the creator otherwise.
         let owned = if manager.operation == Operation::Apply { &declared } else { &value };
-        let ownership = Ownership::of_new(owned, manager, now);
+        let ownership = Arc::new(Ownership::of_new(owned, manager, now));
         let keep = row.keep;
         // An owner that is already gone makes the new object garbage.
         if !list(&value, &["metadata", "ownerReferences"]).is_empty() {
@@ -126,7 +126,7 @@ impl ModelApi {
         }
     }
 
-    pub(super) fn update_call(&mut self, now: ModelTime, call: Call) -> Granted {
+    pub(super) fn update_call(&mut self, now: ModelTime, mut call: Call) -> Granted {
         let row = &self.resources[call.kind.0];
         let subject = row.subject(&call.name);
         let Some(stored) = self.store.stored(call.kind, &call.namespace, &call.name).cloned() else {
@@ -141,7 +141,7 @@ impl ModelApi {
             let manager = self.manager(&call, Operation::Update);
             return self.create_object(now, call, manager);
         };
-        let mut new = call.body.clone();
+        let mut new = std::mem::take(&mut call.body);
         drop_nulls(&mut new);
         check_identity(&new, &call.namespace, &call.name, row.namespaced)?;
         let uid = text(&new, &["metadata", "uid"]);
@@ -242,7 +242,7 @@ impl ModelApi {
         now: ModelTime,
         call: &Call,
         old: &Arc<Value>,
-        ownership: &Ownership,
+        ownership: &Arc<Ownership>,
         mut new: Value,
         applied: Option<Ownership>,
     ) -> Granted {
@@ -282,7 +282,7 @@ impl ModelApi {
                 "Forbidden: no new finalizers can be added if the object is being deleted",
             ));
         }
-        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| applied == ownership) {
+        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| *applied == **ownership) {
             return Ok((200, Body::Object(Arc::clone(old))));
         }
         if row.generation && specification_differs(old, &new) {
@@ -292,7 +292,7 @@ impl ModelApi {
         if call.dry_run {
             return Ok((200, Body::Made(new)));
         }
-        let ownership = applied.unwrap_or_else(|| {
+        let ownership = applied.map(Arc::new).unwrap_or_else(|| {
             let manager = self.manager(call, Operation::Update);
             ownership.after_update(old, &new, &manager, now)
         });

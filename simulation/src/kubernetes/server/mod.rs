@@ -1,7 +1,8 @@
 //! The model over HTTP/1.1 on loopback: real clients, real kubectl.
 //!
 //! This is an adapter: it reads the clock, carries bytes, and applies the faults the model holds as data.
-//! Who asks is known by a bearer token that simply names the user: this server is for one machine and one test.
+//! Who asks is known by a bearer token that simply names the user, or by a prefix `/as/USER` of the path: kubectl
+//! sends no token over plain HTTP, but keeps the path of its server. This server is for one machine and one test.
 
 mod kubeconfig;
 mod stream;
@@ -33,6 +34,9 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 /// How often a held request looks whether it was released by other means than its handle.
 const RELEASE_POLL: Duration = Duration::from_millis(50);
+
+/// Paths may begin with this prefix and the user's name.
+const PATH_PREFIX: &str = "/as/";
 
 /// Tokens are this prefix and the user's name.
 const TOKEN_PREFIX: &str = "model-";
@@ -113,8 +117,10 @@ impl std::fmt::Debug for ServerHandle {
 }
 
 impl ServerHandle {
-    /// Closes the port and every connection. Objects are kept.
+    /// Closes the port and every connection. Objects are kept; controllers and kubelets of the model
+    /// find the server away as well.
     pub async fn stop(&self) {
+        self.api().faults_mut().set_outage(true);
         let accepting = lock(&self.accepting).take();
         if let Some(accepting) = accepting {
             accepting.abort();
@@ -132,6 +138,7 @@ impl ServerHandle {
             return Ok(());
         }
         let listener = bind(self.address).await?;
+        self.api().faults_mut().set_outage(false);
         let task = tokio::spawn(accept(Arc::clone(&self.shared), listener));
         if let Some(other) = lock(&self.accepting).replace(task) {
             other.abort();
@@ -146,7 +153,6 @@ impl ServerHandle {
     }
 
     /// The model, to read it, to drive controllers, or to change faults.
-    #[must_use]
     pub fn api(&self) -> MutexGuard<'_, ModelApi> {
         lock(&self.shared.api)
     }
@@ -154,13 +160,17 @@ impl ServerHandle {
     /// A kubeconfig (YAML) with which a client is this user, in the namespace `default`.
     #[must_use]
     pub fn kubeconfig_for(&self, user: &str) -> String {
-        kubeconfig::kubeconfig(self.address, user, &token_of(user))
+        kubeconfig::kubeconfig(&self.url_for(user), user, &token_of(user))
+    }
+
+    fn url_for(&self, user: &str) -> String {
+        format!("http://{}{PATH_PREFIX}{user}", self.address)
     }
 
     /// Where and as whom, for clients configured without a file: `(url, bearer token)`.
     #[must_use]
     pub fn credentials_for(&self, user: &str) -> (String, String) {
-        (format!("http://{}", self.address), token_of(user))
+        (self.url_for(user), token_of(user))
     }
 
     /// Holds the next matching request inside the API, unexecuted, until released.
@@ -337,6 +347,7 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
     let (head, body) = incoming.into_parts();
     let header =
         |name: http::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let (named, path) = split_user(head.uri.path());
     let user = match header(http::header::AUTHORIZATION).as_str() {
         "" => "system:anonymous".to_owned(),
         text => text
@@ -345,6 +356,8 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
             .map(str::to_owned)
             .ok_or_else(|| ApiError::new(Reason::Unauthorized, "Unauthorized"))?,
     };
+    let user = named.map_or(user, str::to_owned);
+    let path = path.to_owned();
     let method = Method::parse(head.method.as_str())
         .ok_or_else(|| ApiError::new(Reason::MethodNotAllowed, format!("unknown method {}", head.method)))?;
     let content_type = header(http::header::CONTENT_TYPE);
@@ -355,7 +368,7 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
         .to_bytes();
     Ok(Request {
         method,
-        path: head.uri.path().to_owned(),
+        path,
         query: head.uri.query().unwrap_or("").to_owned(),
         accept: header(http::header::ACCEPT),
         agent: header(http::header::USER_AGENT).split('/').next().unwrap_or("").to_owned(),
@@ -363,6 +376,17 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
         body: decoded(&content_type, &body)?,
         content_type,
     })
+}
+
+/// Takes `/as/USER` off a path.
+fn split_user(path: &str) -> (Option<&str>, &str) {
+    let Some(rest) = path.strip_prefix(PATH_PREFIX) else {
+        return (None, path);
+    };
+    match rest.find('/') {
+        Some(end) => (Some(&rest[..end]), &rest[end..]),
+        None => (Some(rest), "/"),
+    }
 }
 
 fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
