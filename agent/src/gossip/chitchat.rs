@@ -2,7 +2,8 @@
 
 use super::cut::{Cut, CutsNotAllowed};
 use super::membership::{
-    DEPARTING, Incident, IncidentKind, KEYS, Membership, MembershipView, OwnView, PublishError, Values, check_values,
+    DEPARTING, Incident, IncidentKind, KEYS, Membership, MembershipView, OwnView, PeerView, PublishError, Values,
+    check_values,
 };
 use super::network::{Identity, Network};
 use super::observe::Observer;
@@ -462,6 +463,9 @@ impl Supervisor {
             self.heard = (counters.received, now);
         }
         let before = self.view.borrow().clone();
+        let is_live = |peer: Option<&PeerView>| peer.is_some_and(|peer| peer.liveness == Liveness::Live);
+        let restored = before.peers.iter().all(|(name, peer)| !is_live(Some(peer)) || is_live(seen.peers.get(name)));
+        let held = self.wake.holds(restored);
         self.view.send_replace(Arc::new(MembershipView {
             at: now,
             own: OwnView {
@@ -470,10 +474,10 @@ impl Supervisor {
                 address: self.advertise,
                 values: Arc::new(self.words()),
             },
-            peers: if self.wake.holds() { before.peers.clone() } else { seen.peers },
+            peers: if held { before.peers.clone() } else { seen.peers },
             digest_bytes: seen.digest_bytes,
             lives: seen.lives,
-            woken: self.wake.holds(),
+            woken: held,
             lonely: now.saturating_sub(self.heard.1) > self.settings.interval * self.settings.lonely_after,
             restarts: self.restarts,
             incidents: self.incidents.clone(),

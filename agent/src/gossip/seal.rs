@@ -364,8 +364,9 @@ impl Opener {
     }
 
     fn is_stranger(&self, now: Instant, source: SocketAddr) -> bool {
-        !self.book.contains_key(&source)
-            && !self.expected.get(&source).is_some_and(|sent| now.saturating_duration_since(*sent) < EXPECTED_FOR)
+        let answers = |sent: &Instant| now.saturating_duration_since(*sent) < EXPECTED_FOR;
+        let is_expected = self.expected.get(&source).is_some_and(answers);
+        !is_expected && !self.book.contains_key(&source)
     }
 
     fn refill(&mut self, now: Instant) {

@@ -281,10 +281,9 @@ async fn a_gossip_task_that_ends_is_restarted_under_a_higher_life() {
 #[tokio::test]
 async fn a_key_is_rotated_in_three_steps_and_the_mesh_lives_through_each() {
     let (mut a, mut b, c) = three().await;
-    let steps: [(&[(&str, &[u8])], &str); 3] =
-        [(&[("k", OLD), ("n", NEW)], "k"), (&[("k", OLD), ("n", NEW)], "n"), (&[("n", NEW)], "n")];
-    for (step, (keys, primary)) in steps.into_iter().enumerate() {
-        let ring = ring(keys, primary);
+    let both = [("k", OLD), ("n", NEW)];
+    let steps = [ring(&both, "k"), ring(&both, "n"), ring(&both[1..], "n")];
+    for (step, ring) in steps.into_iter().enumerate() {
         // One after the other, as mounts change: in between the rings differ.
         let rings = [a.ring.clone(), b.ring.clone(), c.ring.clone()];
         for (turn, held) in rings.into_iter().enumerate() {
@@ -333,4 +332,31 @@ async fn a_pilot_that_meets_its_own_name_in_a_higher_life_climbs_above_it() {
     let seen = c.until("above its double", |view| view.own.generation > Generation(7)).await;
     assert!(seen.incidents.iter().any(|incident| matches!(incident.what, IncidentKind::NameTaken { .. })));
     drop(twin);
+}
+
+#[tokio::test]
+async fn a_pilot_that_was_asleep_holds_its_view_until_it_has_heard_everybody_again() {
+    let (a, _b, _c) = three().await;
+    let mut changes = a.gossip.changes();
+    // The whole runtime stands still, far beyond every time-out, as under SIGSTOP.
+    std::thread::sleep(Duration::from_secs(6));
+    let mut woken = false;
+    let watching = async {
+        loop {
+            changes.changed().await.expect("gossip runs");
+            let view = changes.borrow_and_update().clone();
+            assert_eq!(live(&view), ["b", "c"], "{view:#?}");
+            if woken && !view.woken {
+                return view;
+            }
+            woken |= view.woken;
+        }
+    };
+    let view = tokio::time::timeout(DEADLINE, watching).await.expect("in time");
+    assert!(
+        view.incidents
+            .iter()
+            .any(|incident| { matches!(incident.what, IncidentKind::Woken { gap } if gap >= Duration::from_secs(6)) })
+    );
+    assert_eq!(view.restarts, 0);
 }

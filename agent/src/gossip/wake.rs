@@ -16,13 +16,13 @@ pub fn boottime() -> Duration {
 pub struct WakeGuard {
     interval: Duration,
     last: Option<Duration>,
-    until: Option<Duration>,
+    woken: Option<Duration>,
 }
 
 impl WakeGuard {
     /// For gossip rounds of this length; more than two between looks are a gap.
     pub fn new(interval: Duration) -> Self {
-        Self { interval, last: None, until: None }
+        Self { interval, last: None, woken: None }
     }
 
     /// Takes a look at the clock; returns the gap if this look ended one.
@@ -30,19 +30,24 @@ impl WakeGuard {
         let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         self.last = Some(now);
         if gap > self.interval * 2 {
-            // The rest of the round that was cut short, and one whole one.
-            self.until = Some(now + self.interval * 2);
+            self.woken = Some(now);
             return Some(gap);
         }
-        if self.until.is_some_and(|until| now >= until) {
-            self.until = None;
+        if self.woken.is_some_and(|woken| now.saturating_sub(woken) >= self.interval * 4) {
+            self.woken = None;
         }
         None
     }
 
-    /// Whether the view from before is to be held.
-    pub fn holds(&self) -> bool {
-        self.until.is_some()
+    /// Whether the view from before is to be held; `restored` says that everybody alive in it is alive again.
+    ///
+    /// For two rounds in any case (the rest of the one that was cut short, and a whole one), and for two more while
+    /// somebody is missing: a peer taken for dead counts as alive only after its second fresh beat.
+    pub fn holds(&self, restored: bool) -> bool {
+        match (self.woken, self.last) {
+            (Some(woken), Some(last)) => !restored || last.saturating_sub(woken) < self.interval * 2,
+            (None, _) | (_, None) => false,
+        }
     }
 }
 
@@ -56,14 +61,17 @@ mod tests {
         let mut guard = WakeGuard::new(at(500));
         for tick in 0..20 {
             assert_eq!(guard.look(at(tick * 500)), None);
-            assert!(!guard.holds());
+            assert!(!guard.holds(false));
         }
         assert_eq!(guard.look(at(9_500 + 1_001)), Some(at(1_001)));
-        assert!(guard.holds());
+        assert!(guard.holds(true));
         assert_eq!(guard.look(at(11_000)), None);
-        assert!(guard.holds());
+        assert!(guard.holds(true));
         assert_eq!(guard.look(at(11_501)), None);
-        assert!(!guard.holds());
+        assert!(!guard.holds(true) && guard.holds(false));
+        assert_eq!(guard.look(at(12_000)), None);
+        assert_eq!(guard.look(at(12_501)), None);
+        assert!(!guard.holds(false));
     }
 
     #[test]

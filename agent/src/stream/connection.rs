@@ -118,8 +118,6 @@ async fn write(
 }
 
 fn end_of(error: &io::Error) -> End {
-    match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => End::Silent,
-        _ => End::Closed,
-    }
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    if [TimedOut, HostUnreachable, NetworkUnreachable].contains(&error.kind()) { End::Silent } else { End::Closed }
 }

@@ -102,9 +102,5 @@ pub enum SendRefused {
 }
 
 pub(super) fn ended(peer: &PilotId, evidence: Evidence) -> StreamEvent {
-    StreamEvent::Ended {
-        peer: peer.name.clone(),
-        generation: peer.generation,
-        evidence,
-    }
+    StreamEvent::Ended { peer: peer.name.clone(), generation: peer.generation, evidence }
 }

@@ -36,13 +36,7 @@ pub(super) struct Opening {
 impl Wire {
     pub(super) fn of(noise: snow::StatelessTransportState) -> Self {
         let noise = Arc::new(noise);
-        Self {
-            sealing: Sealing {
-                noise: noise.clone(),
-                sent: 0,
-            },
-            opening: Opening { noise, received: 0 },
-        }
+        Self { sealing: Sealing { noise: noise.clone(), sent: 0 }, opening: Opening { noise, received: 0 } }
     }
 }
 

@@ -95,7 +95,12 @@ pub(super) enum HandshakeError {
 }
 
 /// Proves a connection that this pilot dialled.
-pub(super) async fn dial(mut stream: TcpStream, ring: &KeyRing, cluster: &ClusterId, own: &Hello) -> Result<Proven, HandshakeError> {
+pub(super) async fn dial(
+    mut stream: TcpStream,
+    ring: &KeyRing,
+    cluster: &ClusterId,
+    own: &Hello,
+) -> Result<Proven, HandshakeError> {
     let key = ring.primary();
     let fingerprint = key.fingerprint();
     let psk = key.derive(Purpose::Stream, &[cluster.as_str().as_bytes()]);
@@ -109,16 +114,16 @@ pub(super) async fn dial(mut stream: TcpStream, ring: &KeyRing, cluster: &Cluste
     let mut wire = Wire::of(noise.into_stateless_transport_mode()?);
     let empty = wire.sealing.seal(Kind::Ping, &[])?;
     stream.write_all(&empty).await?;
-    Ok(Proven {
-        stream,
-        wire,
-        peer,
-        key: fingerprint,
-    })
+    Ok(Proven { stream, wire, peer, key: fingerprint })
 }
 
 /// Proves a connection that this pilot accepted.
-pub(super) async fn accept(mut stream: TcpStream, ring: &KeyRing, cluster: &ClusterId, own: &Hello) -> Result<Proven, HandshakeError> {
+pub(super) async fn accept(
+    mut stream: TcpStream,
+    ring: &KeyRing,
+    cluster: &ClusterId,
+    own: &Hello,
+) -> Result<Proven, HandshakeError> {
     let mut opening = [0; 5];
     stream.read_exact(&mut opening).await?;
     let [version, key @ ..] = opening;
@@ -126,10 +131,7 @@ pub(super) async fn accept(mut stream: TcpStream, ring: &KeyRing, cluster: &Clus
         return Err(HandshakeError::NoPilot);
     }
     let key = Fingerprint(key);
-    let psk = ring
-        .find(key)
-        .ok_or(HandshakeError::UnknownKey)?
-        .derive(Purpose::Stream, &[cluster.as_str().as_bytes()]);
+    let psk = ring.find(key).ok_or(HandshakeError::UnknownKey)?.derive(Purpose::Stream, &[cluster.as_str().as_bytes()]);
     let prologue = prologue(key, cluster);
     let mut noise = builder(&prologue, psk.bytes())?.build_responder()?;
     let peer = read_hello(&mut stream, &mut noise).await?;
@@ -172,10 +174,7 @@ async fn read_hello(stream: &mut TcpStream, noise: &mut snow::HandshakeState) ->
     stream.read_exact(message).await?;
     let mut payload = [0; LONGEST];
     let length = noise.read_message(message, &mut payload)?;
-    payload
-        .get(..length)
-        .and_then(Hello::decode)
-        .ok_or(HandshakeError::NoPilot)
+    payload.get(..length).and_then(Hello::decode).ok_or(HandshakeError::NoPilot)
 }
 
 #[cfg(test)]
@@ -185,10 +184,7 @@ mod tests {
     #[test]
     fn a_hello_has_these_bytes_and_reads_back() {
         let hello = Hello {
-            id: PilotId {
-                name: PilotName::parse("cass-0").expect("a name"),
-                generation: Generation(258),
-            },
+            id: PilotId { name: PilotName::parse("cass-0").expect("a name"), generation: Generation(258) },
             address: ([10, 0, 0, 1], 7000).into(),
         };
         let golden = b"\0\0\0\0\0\0\x01\x02\x04\x0a\0\0\x01\x1b\x58cass-0";

@@ -98,16 +98,7 @@ impl Hub {
         events: mpsc::Sender<StreamEvent>,
         facts: watch::Sender<StreamCounters>,
     ) -> Self {
-        Self {
-            listener,
-            own,
-            cluster,
-            ring,
-            settings,
-            events,
-            facts,
-            state: State::default(),
-        }
+        Self { listener, own, cluster, ring, settings, events, facts, state: State::default() }
     }
 
     /// Runs until every handle is gone, or nobody listens to the events any more.
@@ -199,7 +190,12 @@ impl Hub {
     }
 
     /// Takes a proven connection among the streams. `dialled` names whom this pilot meant to reach.
-    fn admit(&mut self, dialled: Option<PilotName>, proven: Option<Box<Proven>>, heard: &mpsc::Sender<Heard>) -> Vec<StreamEvent> {
+    fn admit(
+        &mut self,
+        dialled: Option<PilotName>,
+        proven: Option<Box<Proven>>,
+        heard: &mpsc::Sender<Heard>,
+    ) -> Vec<StreamEvent> {
         if let Some(dial) = dialled.as_ref().and_then(|to| self.state.dials.get_mut(to)) {
             dial.busy = false;
             dial.next = Instant::now() + dial.pause;

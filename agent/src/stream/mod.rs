@@ -65,10 +65,7 @@ impl Streams {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn start(start: StreamStart) -> Result<(StreamsHandle, mpsc::Receiver<StreamEvent>), StreamError> {
-        let failed = |source| StreamError {
-            listen: start.listen,
-            source,
-        };
+        let failed = |source| StreamError { listen: start.listen, source };
         let listener = TcpListener::bind(start.listen).await.map_err(failed)?;
         let mut address = start.advertise;
         if address.port() == 0 {
@@ -80,12 +77,7 @@ impl Streams {
         let (facts_tx, facts) = watch::channel(StreamCounters::default());
         let hub = Hub::new(listener, own, start.cluster, start.ring, start.settings, events_tx, facts_tx);
         tokio::spawn(hub.run(commands_rx));
-        let handle = StreamsHandle {
-            commands,
-            facts,
-            address,
-            allow_cuts: start.allow_cuts,
-        };
+        let handle = StreamsHandle { commands, facts, address, allow_cuts: start.allow_cuts };
         Ok((handle, events))
     }
 }

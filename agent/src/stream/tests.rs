@@ -139,10 +139,7 @@ async fn a_cut_peer_is_silent_on_both_sides_and_comes_back() {
     assert_eq!(b.next().await, over("a", 1, Evidence::Silent));
     // The one that hears of the other's closing does not ask an address that is cut off.
     let end = a.next().await;
-    assert!(
-        end == over("b", 1, Evidence::Silent) || end == over("b", 1, Evidence::Unreachable),
-        "{end:?}"
-    );
+    assert!(end == over("b", 1, Evidence::Silent) || end == over("b", 1, Evidence::Unreachable), "{end:?}");
     a.handle.cut(Cut::Nobody).await.expect("allowed");
     assert_eq!(a.next().await, up("b", 1));
     assert_eq!(b.next().await, up("a", 1));
@@ -165,7 +162,8 @@ async fn a_new_life_of_a_peer_ends_the_old_one_and_an_older_one_is_refused() {
 
 #[tokio::test]
 async fn of_two_streams_of_a_pair_one_stays_and_nothing_ends() {
-    let settings = StreamSettings { doubled: Duration::from_millis(300), handshake: DEADLINE, ..StreamSettings::default() };
+    let settings =
+        StreamSettings { doubled: Duration::from_millis(300), handshake: DEADLINE, ..StreamSettings::default() };
     let secret = ring(&[("k", OLD)], "k");
     let mut a = node_with("a", 1, "c", secret.clone(), settings).await;
     let mut b = node_with("b", 1, "c", secret, settings).await;
@@ -256,7 +254,8 @@ async fn too_long_a_frame_and_an_altered_one_end_the_stream() {
         let mut b = node("b", 1).await;
         let shared = ring(&[("k", OLD)], "k");
         let stream = TcpStream::connect(b.handle.address()).await.expect("accepted");
-        let own = Hello { id: PilotId { name: name("a"), generation: Generation(1) }, address: ([127, 0, 0, 1], 1).into() };
+        let own =
+            Hello { id: PilotId { name: name("a"), generation: Generation(1) }, address: ([127, 0, 0, 1], 1).into() };
         let proven = handshake::dial(stream, &shared, &ClusterId::new("c"), &own).await;
         let mut raw = proven.unwrap_or_else(|error| panic!("{error}")).stream;
         assert_eq!(b.next().await, up("a", 1));
@@ -269,7 +268,12 @@ async fn too_long_a_frame_and_an_altered_one_end_the_stream() {
 
 #[tokio::test]
 async fn a_flood_of_strangers_is_bounded_and_a_stream_passes_through_it() {
-    let settings = StreamSettings { most_unproven: 24, most_unproven_of_one: 16, handshake: Duration::from_millis(500), ..StreamSettings::default() };
+    let settings = StreamSettings {
+        most_unproven: 24,
+        most_unproven_of_one: 16,
+        handshake: Duration::from_millis(500),
+        ..StreamSettings::default()
+    };
     let mut b = node_with("b", 1, "c", ring(&[("k", OLD)], "k"), settings).await;
     let mut a = node("a", 1).await;
     let to = b.handle.address();

@@ -21,6 +21,26 @@ pub(crate) struct Stored {
     pub(crate) ownership: Arc<Ownership>,
 }
 
+/// Called with each new revision; what a server waits on. A copy of the store has none.
+#[derive(Default)]
+struct Hook(Option<Box<dyn Fn(u64) + Send + Sync>>);
+
+impl Clone for Hook {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.0.is_some() {
+            "Hook(set)"
+        } else {
+            "Hook(none)"
+        })
+    }
+}
+
 /// All objects. Ordered maps throughout: what is listed never depends on a hash.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -31,6 +51,7 @@ pub struct Store {
     garbage_hints: u64,
     log: RevisionLog,
     show_managed_fields: bool,
+    hook: Hook,
 }
 
 impl Store {
@@ -44,6 +65,7 @@ impl Store {
             garbage_hints: 0,
             log: RevisionLog::new(REVISIONS_KEPT),
             show_managed_fields: false,
+            hook: Hook::default(),
         }
     }
 
@@ -55,6 +77,17 @@ impl Store {
     /// Writes `metadata.managedFields` into every object, not only into those changed by server-side apply.
     pub(crate) fn show_managed_fields(&mut self) {
         self.show_managed_fields = true;
+    }
+
+    /// Calls `hook` with every new revision, in the middle of the change: it may only take note.
+    pub(crate) fn on_change(&mut self, hook: Box<dyn Fn(u64) + Send + Sync>) {
+        self.hook = Hook(Some(hook));
+    }
+
+    fn tell(&self) {
+        if let Hook(Some(hook)) = &self.hook {
+            hook(self.revision);
+        }
     }
 
     /// The newest revision.
@@ -191,6 +224,7 @@ impl Store {
             object: Arc::clone(&last),
             previous: Some(previous),
         });
+        self.tell();
         Some(last)
     }
 
@@ -234,6 +268,7 @@ impl Store {
             object: Arc::clone(&value),
             previous: previous.map(|stored| stored.object),
         });
+        self.tell();
         value
     }
 }
@@ -320,5 +355,21 @@ pub(crate) fn keep_immutable_metadata(old: &Value, new: &mut Value) {
         if let Some(value) = old.get(key) {
             object(new).insert(key.to_owned(), value.clone());
         }
+    }
+}
+
+impl Store {
+    /// Puts an object back as it was, with its identity and revision; only for a store that is being restored.
+    pub(crate) fn put_back(&mut self, kind: KindId, namespace: &str, name: &str, object: Value) {
+        let revision = object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0);
+        self.revision = self.revision.max(revision);
+        self.changed[kind.0] = self.revision;
+        let stored = Stored { object: Arc::new(object), ownership: Arc::new(Ownership::default()) };
+        self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
+    }
+
+    /// Identities given from now on differ from all of a store that counted up to here.
+    pub(crate) fn skip_identities(&mut self, seed: u64) {
+        self.identities = IdentitySource::new(seed);
     }
 }

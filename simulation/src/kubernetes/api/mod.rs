@@ -23,7 +23,7 @@ use super::request::{Body, Method, PatchKind, Request, Response};
 use super::resource::{KindId, Resource, built_in};
 use super::store::Store;
 use super::time::ModelTime;
-use super::watch::{WatchCursor, WatchEvent};
+use super::watch::{Change, WatchCursor, WatchEvent};
 
 pub use delete::{DeleteOptions, Propagation};
 use route::Route;
@@ -129,10 +129,49 @@ impl ModelApi {
         self.store.show_managed_fields();
     }
 
+    /// Calls `hook` with every new revision, in the middle of the change: it may only take note.
+    pub fn on_change(&mut self, hook: Box<dyn Fn(u64) + Send + Sync>) {
+        self.store.on_change(hook);
+    }
+
+    /// An event as the watching client asked to see it: the object, or one row of a table.
+    #[must_use]
+    pub fn shown(
+        &self,
+        cursor: &WatchCursor,
+        event: &WatchEvent,
+        request: &Request,
+        now: ModelTime,
+    ) -> Arc<Value> {
+        match event.change {
+            Change::Added | Change::Modified | Change::Deleted
+                if table::wants_table(&request.accept) =>
+            {
+                let one = std::slice::from_ref(&event.object);
+                Arc::new(table::table(
+                    cursor.kind(),
+                    one,
+                    cursor.position(),
+                    now,
+                    request,
+                ))
+            }
+            Change::Added
+            | Change::Modified
+            | Change::Deleted
+            | Change::Bookmark
+            | Change::Error => Arc::clone(&event.object),
+        }
+    }
+
     /// All objects, for reading: the oracle's view, never a pilot's.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
     }
 
     /// Forgets changes up to `revision`: older watches are answered 410.

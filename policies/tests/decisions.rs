@@ -1,0 +1,441 @@
+//! What a coordinator decides in the situations an operator would name, one world and one plan each.
+
+use policies::decide::{Bounds, SIZE_REFUSED, decide};
+use policies::plan::{Act, Plan, Rule, Verdict};
+use policies::world::{ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, World};
+use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
+use protocol::epoch::Epoch;
+use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid, Voter};
+use protocol::order::{OrderKind, OrderName};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
+use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
+use protocol::view::Liveness;
+use std::collections::BTreeMap;
+
+const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
+const EPOCH: Epoch = Epoch(5);
+
+fn name(ordinal: u32) -> PilotName {
+    PilotName::parse(&format!("c-{ordinal}")).expect("valid")
+}
+
+fn identity(ordinal: u32) -> DatabaseIdentity {
+    DatabaseIdentity::new(format!("host-{ordinal}"))
+}
+
+fn claim(ordinal: u32) -> Uid {
+    Uid::new(format!("claim-{ordinal}"))
+}
+
+fn voter(ordinal: u32) -> Voter {
+    Voter { name: name(ordinal), claim: claim(ordinal) }
+}
+
+fn object(name: &str) -> ObjectRead {
+    ObjectRead {
+        name: name.to_owned(),
+        uid: Uid::new(format!("uid-{name}")),
+        version: ResourceVersion("7".to_owned()),
+        stamp: EPOCH,
+    }
+}
+
+fn report(ordinal: u32, ring: Vec<RingMember>) -> Report {
+    Report {
+        about: About {
+            pod: Uid::new(format!("uid-c-{ordinal}")),
+            claim: Some(claim(ordinal)),
+            cluster: Some(ClusterId::new("k")),
+            stream: "127.0.0.1:1".parse().expect("valid"),
+            http: "127.0.0.1:2".parse().expect("valid"),
+            database: "127.0.0.1".parse().expect("valid"),
+            client_port: 9042,
+            policy: String::new(),
+            version: String::new(),
+        },
+        database: DatabaseReport {
+            phase: DatabasePhase::Serving,
+            identity: Some(identity(ordinal)),
+            volume: None,
+            version: None,
+            pid: None,
+            schema_agreed: Some(true),
+            replication: Some(3),
+            streaming: None,
+            load: None,
+            disk: None,
+            starts: 1,
+            unintended_ends: 0,
+            terminating: false,
+            leave: None,
+            wants_start: false,
+        },
+        ring: Some(ring),
+        mesh: MeshReport {
+            promise: None,
+            role: Role::Follower,
+            api: ApiReach::Untried,
+            ended: vec![],
+            silent: vec![],
+            obeyed: None,
+            keys: vec![],
+        },
+        operation: None,
+        why: vec![],
+    }
+}
+
+fn ring(members: &[u32]) -> Vec<RingMember> {
+    members
+        .iter()
+        .map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) })
+        .collect()
+}
+
+/// A healthy cluster of these members, with a set of `replicas`.
+fn healthy(members: &[u32], replicas: u32) -> World {
+    let record = ClusterRecord {
+        cluster: ClusterId::new("k"),
+        epoch: EPOCH,
+        roster: members.iter().map(|n| voter(*n)).collect(),
+        roster_revision: 1,
+        members: members.iter().map(|n| (name(*n), MemberRecord { claim: claim(*n), identity: identity(*n) })).collect(),
+        retired: BTreeMap::new(),
+        intent: None,
+        next_operation: 9,
+        conditions: vec![],
+    };
+    let mut world = World {
+        epoch: EPOCH,
+        set: SetFacts { object: object("c"), replicas, start: 0 },
+        pods: BTreeMap::new(),
+        claims: BTreeMap::new(),
+        record: Some(RecordFacts { object: object("c-pilots"), record }),
+        pilots: BTreeMap::new(),
+        lease_cluster: Some(ClusterId::new("k")),
+        patience: false,
+    };
+    for n in members {
+        add(&mut world, *n, report(*n, ring(members)));
+        if let Some(claim) = world.claims.get_mut(&name(*n)) {
+            claim.cluster = Some(ClusterId::new("k"));
+            claim.identity = Some(identity(*n));
+        }
+    }
+    world
+}
+
+fn add(world: &mut World, ordinal: u32, report: Report) {
+    let pod = PodFacts { object: object(&format!("c-{ordinal}")), terminating: false };
+    world.pods.insert(name(ordinal), pod);
+    let mut read = object(&format!("data-c-{ordinal}"));
+    read.uid = claim(ordinal);
+    world.claims.insert(
+        name(ordinal),
+        ClaimFacts { object: read, cluster: None, identity: None, retired: false, terminating: false },
+    );
+    world.pilots.insert(name(ordinal), PilotFacts { liveness: Liveness::Live, report });
+}
+
+fn newcomer(world: &mut World, ordinal: u32, volume: VolumeState) {
+    let mut new = report(ordinal, vec![]);
+    new.ring = None;
+    new.database.phase = DatabasePhase::Held;
+    new.database.identity = None;
+    new.database.volume = Some(volume);
+    new.database.wants_start = true;
+    add(world, ordinal, new);
+}
+
+fn pilot(world: &mut World, ordinal: u32) -> &mut Report {
+    &mut world.pilots.get_mut(&name(ordinal)).expect("there").report
+}
+
+fn record(world: &mut World) -> &mut ClusterRecord {
+    &mut world.record.as_mut().expect("there").record
+}
+
+fn plan(world: &World) -> Plan {
+    decide(BOUNDS, world, world.record.as_ref().expect("there")).expect("coordinates")
+}
+
+fn intent_of(plan: &Plan) -> Option<IntentKind> {
+    match &plan.act {
+        Some(Act::WriteRecord(_, record)) => record.intent.as_ref().map(|i| i.kind.clone()),
+        Some(
+            Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. },
+        )
+        | None => None,
+    }
+}
+
+fn waits_for(plan: &Plan, rule: Rule) -> bool {
+    plan.act.is_none() && plan.reasons.iter().any(|r| r.verdict == Verdict::Wait && r.rule == rule)
+}
+
+fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
+    record(world).intent = Some(Intent {
+        operation: OperationId::new("9-leave"),
+        begun: EPOCH,
+        kind: IntentKind::Leave { leaver: voter(ordinal), identity: identity(ordinal), size_after, raised },
+    });
+}
+
+#[test]
+fn a_healthy_cluster_of_the_wanted_size_is_left_alone() {
+    let plan = plan(&healthy(&[0, 1, 2], 3));
+    assert_eq!(plan, Plan::default());
+}
+
+#[test]
+fn a_new_pod_joins_under_an_intent_when_all_members_serve() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None }));
+}
+
+#[test]
+fn of_two_new_pods_only_the_lower_one_joins() {
+    let mut world = healthy(&[0, 1, 2], 5);
+    newcomer(&mut world, 4, VolumeState::Empty);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None }));
+}
+
+#[test]
+fn nobody_joins_while_a_member_is_seen_down() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    pilot(&mut world, 0).ring.as_mut().expect("there")[2].up = Some(false);
+    assert!(waits_for(&plan(&world), Rule::AllServing));
+}
+
+#[test]
+fn nobody_joins_while_it_is_not_known_whether_a_member_is_up() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    pilot(&mut world, 0).ring.as_mut().expect("there")[2].up = None;
+    assert!(waits_for(&plan(&world), Rule::AllServing));
+}
+
+#[test]
+fn nobody_joins_while_schemas_differ_or_are_unknown() {
+    for agreed in [Some(false), None] {
+        let mut world = healthy(&[0, 1, 2], 4);
+        newcomer(&mut world, 3, VolumeState::Empty);
+        pilot(&mut world, 1).database.schema_agreed = agreed;
+        assert!(waits_for(&plan(&world), Rule::SchemaAgreed));
+    }
+}
+
+#[test]
+fn nobody_joins_beside_a_stranger_in_the_ring() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    for n in 0..3 {
+        let stranger = RingMember { identity: identity(9), status: RingStatus::Joining, up: Some(true) };
+        pilot(&mut world, n).ring.as_mut().expect("there").push(stranger);
+    }
+    assert!(waits_for(&plan(&world), Rule::OneAtATime));
+}
+
+#[test]
+fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Holds(identity(3)));
+    let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
+    record(&mut world).retired.insert(identity(3), retirement);
+    assert_eq!(
+        intent_of(&plan(&world)),
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) })
+    );
+}
+
+#[test]
+fn data_that_nobody_knows_is_never_started_or_moved() {
+    for volume in [VolumeState::HoldsUnknown, VolumeState::Holds(identity(42))] {
+        let mut world = healthy(&[0, 1, 2], 4);
+        newcomer(&mut world, 3, volume);
+        let plan = plan(&world);
+        assert_eq!(plan.act, None);
+        assert!(plan.reasons.iter().any(|r| r.rule == Rule::UnknownDataStays && r.verdict == Verdict::Refuse));
+    }
+}
+
+#[test]
+fn a_new_coordinator_waits_one_old_lease_before_it_changes_membership() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    world.patience = true;
+    assert!(waits_for(&plan(&world), Rule::OneOldLease));
+}
+
+#[test]
+fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    add(&mut world, 3, report(3, ring(&[0, 1, 2, 3])));
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+    for n in 0..3 {
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]));
+    }
+    match plan(&world).act {
+        Some(Act::WriteRecord(_, record)) => {
+            assert!(record.members.contains_key(&name(3)));
+            assert!(record.roster.contains(&voter(3)));
+            assert_eq!(record.intent, None);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_member_beyond_the_size_leaves_under_an_intent() {
+    let world = healthy(&[0, 1, 2, 3], 3);
+    assert_eq!(
+        intent_of(&plan(&world)),
+        Some(IntentKind::Leave { leaver: voter(3), identity: identity(3), size_after: 3, raised: false })
+    );
+}
+
+#[test]
+fn of_several_surplus_members_the_highest_ordinal_leaves_first_also_beyond_nine() {
+    let members: Vec<u32> = (0..12).collect();
+    let world = healthy(&members, 9);
+    match intent_of(&plan(&world)) {
+        Some(IntentKind::Leave { leaver, .. }) => assert_eq!(leaver, voter(11)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_scale_in_below_the_replication_factor_is_recorded_then_undone_and_nobody_leaves() {
+    let mut world = healthy(&[0, 1, 2], 2);
+    let Some(Act::WriteRecord(_, written)) = plan(&world).act else {
+        panic!("the refusal is recorded first");
+    };
+    assert!(written.conditions.iter().any(|c| c.kind == SIZE_REFUSED && c.status));
+    assert_eq!(written.intent, None);
+    *record(&mut world) = *written;
+    let plan = plan(&world);
+    assert!(matches!(plan.act, Some(Act::Scale(_, 3))));
+    assert!(plan.reasons.iter().any(|r| r.verdict == Verdict::Refuse && r.rule == Rule::ReplicasKeepHomes));
+}
+
+#[test]
+fn an_unknown_replication_factor_holds_a_scale_in() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    for n in 0..4 {
+        pilot(&mut world, n).database.replication = None;
+    }
+    assert!(waits_for(&plan(&world), Rule::UnknownHolds));
+}
+
+#[test]
+fn a_terminating_member_that_is_wanted_is_told_to_return() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    world.pods.get_mut(&name(1)).expect("there").terminating = true;
+    pilot(&mut world, 1).database.terminating = true;
+    match plan(&world).act {
+        Some(Act::Order { to, kind: OrderKind::EndAndReturn, .. }) => assert_eq!(to, name(1)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_leave_is_granted_once_and_then_only_watched() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
+    pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-leave"), OrderName::Leave));
+    pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+}
+
+#[test]
+fn a_leave_is_done_when_peers_say_so_and_not_when_the_leaver_says_so() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-leave"), OrderName::Leave));
+    pilot(&mut world, 3).database.phase = DatabasePhase::Left;
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+    for n in 0..3 {
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]));
+    }
+    match plan(&world).act {
+        Some(Act::WriteRecord(_, record)) => {
+            assert!(record.retired.contains_key(&identity(3)));
+            assert!(!record.members.contains_key(&name(3)));
+            assert!(record.intent.is_some(), "the pod and the size still have to follow");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_leave_that_was_cut_off_brings_the_pod_back_before_the_size_falls() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    world.pods.remove(&name(3));
+    match plan(&world).act {
+        Some(Act::WriteRecord(_, written)) => *record(&mut world) = *written,
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 4))));
+}
+
+#[test]
+fn the_size_falls_back_only_when_the_coordinator_had_raised_it() {
+    for (raised, falls) in [(true, true), (false, false)] {
+        let mut world = healthy(&[0, 1, 2], 4);
+        leaving(&mut world, 3, 3, raised);
+        let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("9-leave") };
+        record(&mut world).retired.insert(identity(3), retirement);
+        let plan = plan(&world);
+        assert_eq!(matches!(plan.act, Some(Act::Scale(_, 3))), falls, "{plan:?}");
+    }
+}
+
+#[test]
+fn a_member_that_is_wanted_again_before_its_grant_stays() {
+    let mut world = healthy(&[0, 1, 2, 3], 4);
+    leaving(&mut world, 3, 3, false);
+    match plan(&world).act {
+        Some(Act::WriteRecord(_, record)) => assert_eq!(record.intent, None),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whoever_finds_a_higher_stamp_is_not_the_coordinator() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    world.set.object.stamp = Epoch(6);
+    assert!(decide(BOUNDS, &world, world.record.as_ref().expect("there")).is_err());
+}
+
+#[test]
+fn the_epoch_is_stamped_on_the_record_and_then_on_the_set_before_anything_else() {
+    let mut world = healthy(&[0, 1, 2], 2);
+    world.epoch = Epoch(6);
+    match plan(&world).act {
+        Some(Act::WriteRecord(_, written)) => {
+            assert_eq!(written.epoch, Epoch(6));
+            *record(&mut world) = *written;
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(plan(&world).act, Some(Act::StampSet(_))));
+}
+
+#[test]
+fn another_claim_under_a_members_name_is_refused_by_name() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    world.claims.get_mut(&name(2)).expect("there").object.uid = Uid::new("another");
+    let plan = plan(&world);
+    assert_eq!(plan.act, None);
+    assert!(plan.reasons.iter().any(|r| r.verdict == Verdict::Refuse && r.subject == "c-2"));
+}
