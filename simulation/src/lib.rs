@@ -2,3 +2,4 @@
 
 pub mod kubernetes;
 pub mod sandbox;
+pub mod story;

@@ -7,8 +7,8 @@ use crate::kubernetes::kubelet::{
     ContainerEvent, ContainerRun, Kubelet, KubeletCommand, KubeletSettings, LoopbackPool, ProbeKind, StopSignal,
 };
 use crate::kubernetes::server::{self, ServerHandle};
-use crate::kubernetes::{Body, KindId, Method, ModelApi, ModelTime, Request, controllers};
-use agent::driver::cassandra::settings::{Ports, Run, Settings as CassandraSettings, Timing};
+use crate::kubernetes::{ModelApi, ModelTime, Request, controllers};
+use agent::driver::cassandra::{Ports, Run, Settings as CassandraSettings, Timing};
 use agent::pilot::state::{DecisionsDocument, StateDocument};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -113,6 +113,20 @@ impl PodView {
     /// Where its state is read.
     pub fn state_url(&self) -> String {
         format!("http://{}:{}/state", self.address, PORTS.2)
+    }
+}
+
+/// Reads the pods of a running sandbox.
+#[derive(Clone)]
+pub struct PodsReader {
+    api: Arc<Mutex<ModelApi>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl PodsReader {
+    /// The pods, in order of ordinal.
+    pub fn read(&self) -> Vec<PodView> {
+        pods(&lock(&self.api), &lock(&self.inner))
     }
 }
 
@@ -263,6 +277,11 @@ impl Sandbox {
     /// The pods, in order of ordinal.
     pub fn pods(&self) -> Vec<PodView> {
         pods(&lock(&self.api), &lock(&self.inner))
+    }
+
+    /// Reads the pods for somebody who outlives this handle's borrow.
+    pub fn pods_reader(&self) -> PodsReader {
+        PodsReader { api: self.api.clone(), inner: self.inner.clone() }
     }
 
     /// One pod.

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod distribution;
+pub mod engine;
 pub mod layout;
 pub mod manifests;
 pub mod process;

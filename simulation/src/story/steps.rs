@@ -138,9 +138,9 @@ pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration
         })
         .await?;
     let took = begun.elapsed();
-    let (next, new) = seen.coordinator().unwrap_or_default_pair();
-    let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
-    let _ = names;
+    let Some((next, new)) = seen.coordinator() else {
+        return Err(StoryError::Wrong("the next coordinator is gone again".to_owned()));
+    };
     stage.evidence.step(
         label,
         took,
@@ -148,16 +148,6 @@ pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration
         format!("{name} at epoch {epoch} -> {next} at epoch {new}"),
     );
     Ok(took)
-}
-
-trait PairOrDefault {
-    fn unwrap_or_default_pair(self) -> (String, u64);
-}
-
-impl PairOrDefault for Option<(String, protocol::epoch::Epoch)> {
-    fn unwrap_or_default_pair(self) -> (String, u64) {
-        self.map_or((String::new(), 0), |(name, epoch)| (name, epoch.0))
-    }
 }
 
 /// Scales in and kills the coordinator while the member is leaving.
@@ -249,7 +239,7 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
         missing == 0 && acknowledged > 0,
     );
     let gaps = writer.gaps(Duration::from_secs(5));
-    let longest = gaps.iter().map(|g| g.length.as_secs_f64()).fold(0.0, f64::max);
+    let longest = gaps.iter().map(|g| g.to.saturating_sub(g.from).as_secs_f64()).fold(0.0, f64::max);
     stage.evidence.fact(
         "5-second windows without an acknowledgement",
         if gaps.is_empty() { "0".to_owned() } else { format!("{} (longest {longest:.1} s)", gaps.len()) },
@@ -266,7 +256,8 @@ pub fn judge_epochs(stage: &mut Stage) {
     let mut refused = 0usize;
     let mut committed_late = 0usize;
     for entry in api.audit().entries() {
-        let Some(epoch) = entry.epoch() else {
+        let epoch = entry.sent_annotations.get("pilotmesh.io/epoch").and_then(|e| e.parse::<u64>().ok());
+        let Some(epoch) = epoch else {
             continue;
         };
         let top = highest.entry(entry.path.clone()).or_default();
