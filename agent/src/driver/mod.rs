@@ -5,6 +5,7 @@
 //! `Unknown` or `None`, never guessed.
 
 pub mod cassandra;
+pub mod model;
 
 use protocol::database::{DatabaseState, VolumeState};
 use protocol::id::DatabaseIdentity;
