@@ -4,3 +4,4 @@ pub mod conformance;
 pub mod kubernetes;
 pub mod sandbox;
 pub mod story;
+pub mod world;
