@@ -136,7 +136,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         let mut rng = rand::rng();
         (rng.random::<u64>(), rng.random::<u128>())
     };
-    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5)).map_err(|e| AgentError::Keys(e.to_string()))?;
+    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5))
+        .map_err(|e| AgentError::Keys(e.to_string()))?;
     let mesh = ClusterId::new(settings.mesh.clone());
 
     let mut last_life = generation;
@@ -195,15 +196,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     };
     let (keep, mut kept) = keeper::keep(memory.file.clone());
     let (events, mut inbox) = mpsc::channel::<Event>(256);
-    let (watched_to, watched) =
-        watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
-    tokio::spawn(member::look(
-        settings.driver.clone(),
-        settings.address,
-        launcher.clone(),
-        watched,
-        events.clone(),
-    ));
+    let (watched_to, watched) = watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
+    tokio::spawn(member::look(settings.driver.clone(), settings.address, launcher.clone(), watched, events.clone()));
     let place = Place {
         cluster_name: settings.cluster_name.clone(),
         address: settings.address,

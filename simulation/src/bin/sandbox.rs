@@ -46,7 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn pilot(part: Part) -> ExitCode {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_ansi(false)
+        .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -93,7 +96,8 @@ fn tour(dir: Option<PathBuf>) -> ExitCode {
             layout: Layout::new(dir),
             replicas: 3,
             database: Database::Cassandra(home),
-            policy: "apiVersion: pilotmesh.io/v1alpha1\nkind: ClusterPolicy\nmetadata: { name: tour }\nspec: {}\n".into(),
+            policy: "apiVersion: pilotmesh.io/v1alpha1\nkind: ClusterPolicy\nmetadata: { name: tour }\nspec: {}\n"
+                .into(),
             stock_timing: false,
             grace: 120,
             octet: 42,

@@ -165,7 +165,8 @@ impl Sandbox {
     /// When the folder cannot be used.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
         let layout = &options.layout;
-        for folder in [layout.root().to_owned(), layout.keys(), layout.root().join("cuts"), layout.root().join("logs")] {
+        for folder in [layout.root().to_owned(), layout.keys(), layout.root().join("cuts"), layout.root().join("logs")]
+        {
             std::fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
         }
         let key = layout.keys().join("first");
@@ -529,10 +530,13 @@ fn obey(
         KubeletCommand::Signal { run, signal } => {
             let pid = lock(inner).pids.iter().find(|(_, r)| **r == run).map(|(pid, _)| *pid);
             if let Some(pid) = pid {
-                process::signal(pid, match signal {
-                    StopSignal::Term => Signal::Term,
-                    StopSignal::Kill => Signal::Kill,
-                });
+                process::signal(
+                    pid,
+                    match signal {
+                        StopSignal::Term => Signal::Term,
+                        StopSignal::Kill => Signal::Kill,
+                    },
+                );
             }
         }
         KubeletCommand::RunProbe { run, kind, probe, address, timeout } => {
@@ -566,7 +570,7 @@ fn launch(
     let folder = layout.pod(&run.pod_uid);
     let shared = folder.join("shared");
     let volume = layout.volume(&format!("{}-{name}", manifests::CLAIM));
-    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher")] {
+    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher"), &volume.join("cassandra")] {
         std::fs::create_dir_all(path)?;
     }
     let kubeconfig = layout.kubeconfig(name);
@@ -629,8 +633,9 @@ fn database_settings(
             settings.frugal = true;
             settings.timing = if options.stock_timing { Timing::Stock } else { Timing::Short };
             if let Some(limit) = options.streaming {
-                settings.overrides =
-                    Some(format!("stream_throughput_outbound: {limit}MiB/s\nentire_sstable_stream_throughput_outbound: {limit}MiB/s\n"));
+                settings.overrides = Some(format!(
+                    "stream_throughput_outbound: {limit}MiB/s\nentire_sstable_stream_throughput_outbound: {limit}MiB/s\n"
+                ));
             }
             serde_json::to_vec(&settings).map_err(io::Error::other)
         }
@@ -660,13 +665,13 @@ fn restore(api: &mut ModelApi, layout: &Layout) -> Result<Restored, SandboxError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored { found: false, addresses: 0 }),
         Err(source) => return Err(SandboxError::Io { doing: "read", path, source }),
     };
-    let kept: Value = serde_json::from_slice(&bytes)
-        .map_err(|e| SandboxError::Io { doing: "understand", path: path.clone(), source: io::Error::other(e) })?;
+    let kept: Value = serde_json::from_slice(&bytes).map_err(|e| SandboxError::Io {
+        doing: "understand",
+        path: path.clone(),
+        source: io::Error::other(e),
+    })?;
     api.restore(&kept["objects"]).map_err(|why| SandboxError::Api { what: "the objects kept".into(), why })?;
-    Ok(Restored {
-        found: true,
-        addresses: kept["addresses"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-    })
+    Ok(Restored { found: true, addresses: kept["addresses"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0) })
 }
 
 fn write_objects(api: &ModelApi, inner: &Inner, layout: &Layout) -> io::Result<()> {

@@ -159,8 +159,14 @@ impl Observer {
                     let api = api.lock().unwrap_or_else(PoisonError::into_inner);
                     read_objects(&api)
                 };
-                let snapshot =
-                    Snapshot { pods, states, record, replicas, api: serving, decisions: heard.values().cloned().collect() };
+                let snapshot = Snapshot {
+                    pods,
+                    states,
+                    record,
+                    replicas,
+                    api: serving,
+                    decisions: heard.values().cloned().collect(),
+                };
                 if to.send(snapshot).is_err() {
                     return;
                 }

@@ -21,9 +21,7 @@ pub async fn form(stage: &mut Stage, members: usize) -> Result<(), StoryError> {
             let moving = seen
                 .pods
                 .iter()
-                .filter(|p| {
-                    matches!(seen.phase(&p.name), Some(DatabasePhase::Starting | DatabasePhase::Joining))
-                })
+                .filter(|p| matches!(seen.phase(&p.name), Some(DatabasePhase::Starting | DatabasePhase::Joining)))
                 .count();
             joining_at_once = joining_at_once.max(moving);
             seen.is_settled(members)
@@ -55,7 +53,12 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
             let now = seen.pods.iter().any(|p| {
                 matches!(
                     seen.phase(&p.name),
-                    Some(DatabasePhase::Starting | DatabasePhase::Joining | DatabasePhase::Leaving | DatabasePhase::Draining)
+                    Some(
+                        DatabasePhase::Starting
+                            | DatabasePhase::Joining
+                            | DatabasePhase::Leaving
+                            | DatabasePhase::Draining
+                    )
                 )
             });
             match (now, moving_since) {
@@ -114,7 +117,10 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
         &format!("kill -9 the database of {pod}"),
         begun.elapsed(),
         Some(begun.elapsed().saturating_sub(restarted.unwrap_or_default())),
-        format!("process back after {:.1} s by its launcher, same host id", restarted.unwrap_or_default().as_secs_f64()),
+        format!(
+            "process back after {:.1} s by its launcher, same host id",
+            restarted.unwrap_or_default().as_secs_f64()
+        ),
     );
     Ok(())
 }
@@ -124,9 +130,7 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
 /// # Errors
 /// When nobody takes over, at a higher epoch, or a database is restarted.
 pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration, StoryError> {
-    let before = stage
-        .until("a coordinator", PATIENCE, |seen| seen.coordinator().is_some())
-        .await?;
+    let before = stage.until("a coordinator", PATIENCE, |seen| seen.coordinator().is_some()).await?;
     let Some((name, epoch)) = before.coordinator() else {
         return Err(StoryError::Wrong("nobody coordinates".to_owned()));
     };
@@ -141,12 +145,7 @@ pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration
     let Some((next, new)) = seen.coordinator() else {
         return Err(StoryError::Wrong("the next coordinator is gone again".to_owned()));
     };
-    stage.evidence.step(
-        label,
-        took,
-        None,
-        format!("{name} at epoch {epoch} -> {next} at epoch {new}"),
-    );
+    stage.evidence.step(label, took, None, format!("{name} at epoch {epoch} -> {next} at epoch {new}"));
     Ok(took)
 }
 
@@ -158,8 +157,12 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
     let before = stage.seen();
     let leaver = before.pods.last().map(|p| p.name.clone()).unwrap_or_default();
     let old = before.identity(&leaver);
-    let pids: BTreeMap<String, Option<u32>> =
-        before.pods.iter().filter(|p| p.name != leaver).map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    let pids: BTreeMap<String, Option<u32>> = before
+        .pods
+        .iter()
+        .filter(|p| p.name != leaver)
+        .map(|p| (p.name.clone(), before.database_pid(&p.name)))
+        .collect();
     let begun = Instant::now();
     stage.sandbox.scale(members)?;
     stage
@@ -167,9 +170,7 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         .await?;
     kill_coordinator(stage, "kill -9 the coordinator inside the decommission").await?;
     let seen = stage
-        .until(&format!("{members} members"), PATIENCE, |seen| {
-            seen.is_settled(usize::try_from(members).unwrap_or(0))
-        })
+        .until(&format!("{members} members"), PATIENCE, |seen| seen.is_settled(usize::try_from(members).unwrap_or(0)))
         .await?;
     for (name, pid) in &pids {
         must(seen.database_pid(name) == *pid, format!("the database of {name} was restarted"))?;
