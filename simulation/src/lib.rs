@@ -1,4 +1,5 @@
 //! The deterministic simulator, the model Kubernetes, the sandbox: where pilots are tried before anybody trusts them.
 
+pub mod model_database;
 pub mod kubernetes;
 pub mod sandbox;
