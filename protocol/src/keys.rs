@@ -13,7 +13,7 @@ pub const OPERATION: &str = "operation";
 /// Its last decisions in brief: a list of [`crate::report::Brief`] as JSON.
 pub const WHY: &str = "why";
 
-/// Longest value in bytes. A value that fits no datagram is never sent, and everything after it waits behind it.
+/// Longest key and value together, in bytes. A value that fits no datagram is never sent, and everything after it waits behind it.
 pub const LONGEST_VALUE: usize = 1024;
 /// Most keys of one pilot.
 pub const MOST_KEYS: usize = 64;

@@ -245,8 +245,8 @@ impl Report {
 fn put<T: Serialize>(values: &mut BTreeMap<String, String>, key: &str, value: &T) -> Result<(), ReportError> {
     let text =
         serde_json::to_string(value).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })?;
-    if text.len() > keys::LONGEST_VALUE {
-        return Err(ReportError::TooLong { key: key.to_owned(), length: text.len() });
+    if key.len() + text.len() > keys::LONGEST_VALUE {
+        return Err(ReportError::TooLong { key: key.to_owned(), length: key.len() + text.len() });
     }
     values.insert(key.to_owned(), text);
     Ok(())

@@ -959,6 +959,10 @@ impl Machine {
             return false;
         }
         if !self.may_start(now) {
+            if self.terminating.is_some() {
+                // Too late for another try, also in a moment when no pause is left to be waited for.
+                self.wish = Wish::Stop { drain: false };
+            }
             self.process = if self.wish == Wish::Run && self.memory.permission.is_none() {
                 Process::Held
             } else {

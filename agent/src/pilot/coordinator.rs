@@ -146,6 +146,12 @@ impl Leadership {
 }
 
 impl Pilot {
+    /// Whether this pilot believes that it may begin a change of membership now, and at which epoch: it coordinates, and
+    /// whatever an earlier coordinator ordered has lapsed.
+    pub fn may_change_membership(&self, now: Timestamp) -> Option<Epoch> {
+        self.leadership.as_ref().filter(|l| l.is_valid(now) && now >= l.patience_until).map(|l| l.epoch)
+    }
+
     /// Something changed that a coordinator should look at.
     pub(crate) fn poke(&mut self, now: Timestamp) {
         match &mut self.leadership {

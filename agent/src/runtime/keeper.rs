@@ -68,7 +68,9 @@ pub struct Written {
 }
 
 /// Writes in a thread of its own. Of several that wait, only the newest is written: it holds all the others.
-pub fn keep(file: Arc<Mutex<StateFile>>) -> (mpsc::UnboundedSender<(u64, Box<Durable>)>, mpsc::UnboundedReceiver<Written>) {
+pub fn keep(
+    file: Arc<Mutex<StateFile>>,
+) -> (mpsc::UnboundedSender<(u64, Box<Durable>)>, mpsc::UnboundedReceiver<Written>) {
     let (to, mut asked) = mpsc::unbounded_channel::<(u64, Box<Durable>)>();
     let (done, from) = mpsc::unbounded_channel();
     tokio::task::spawn_blocking(move || {

@@ -12,10 +12,7 @@ impl ModelTime {
     /// The moment `delay` later.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// How long ago `earlier` was; zero where it lies ahead.
@@ -57,6 +54,16 @@ impl IdentitySource {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { seed, count: 0 }
+    }
+
+    /// How much was drawn so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Never repeats what was drawn before `count`.
+    pub(crate) fn skip_to(&mut self, count: u64) {
+        self.count = self.count.max(count);
     }
 
     /// The next identity, shaped like a version 4 UUID.

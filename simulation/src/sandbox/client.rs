@@ -31,12 +31,7 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self {
-            keyspace: "tour".to_owned(),
-            replication: 3,
-            rows_per_second: 200,
-            row_bytes: 100,
-        }
+        Self { keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
     }
 }
 
@@ -75,9 +70,7 @@ impl Log {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Duration)>> {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,12 +104,7 @@ impl RowWriter {
             acknowledged: Mutex::new(Vec::new()),
         });
         let task = tokio::spawn(write(Arc::clone(&log), contacts.clone(), settings.clone()));
-        Self {
-            log,
-            contacts,
-            settings,
-            task,
-        }
+        Self { log, contacts, settings, task }
     }
 
     /// Time since the writer began: the clock of everything it says.
@@ -136,11 +124,7 @@ impl RowWriter {
 
     /// Every stretch of at least `window` in which nothing was acknowledged, since the first acknowledgement.
     pub fn gaps(&self, window: Duration) -> Vec<Gap> {
-        let stopped = *self
-            .log
-            .stopped_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let stopped = *self.log.stopped_at.lock().unwrap_or_else(PoisonError::into_inner);
         let end = stopped.unwrap_or_else(|| self.elapsed());
         let at: Vec<Duration> = self.log.lock().iter().map(|(_, at)| *at).collect();
         gaps::find(&at, end, window)
@@ -183,10 +167,7 @@ impl RowWriter {
             }
             sleep(Duration::from_millis(500)).await;
         }
-        Err(ReadBackError {
-            within: READ_BACK_WITHIN,
-            last,
-        })
+        Err(ReadBackError { within: READ_BACK_WITHIN, last })
     }
 }
 
@@ -196,21 +177,11 @@ impl Drop for RowWriter {
     }
 }
 
-async fn read_all(
-    contacts: &[SocketAddr],
-    settings: &WriterSettings,
-) -> Result<BTreeSet<u64>, String> {
-    Rows::connect(contacts, settings, REQUEST_TIMEOUT)
-        .await?
-        .read_all()
-        .await
+async fn read_all(contacts: &[SocketAddr], settings: &WriterSettings) -> Result<BTreeSet<u64>, String> {
+    Rows::connect(contacts, settings, REQUEST_TIMEOUT).await?.read_all().await
 }
 
-async fn write(
-    log: Arc<Log>,
-    mut contacts: watch::Receiver<Vec<SocketAddr>>,
-    settings: WriterSettings,
-) {
+async fn write(log: Arc<Log>, mut contacts: watch::Receiver<Vec<SocketAddr>>, settings: WriterSettings) {
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut next = 0;
     while !log.stopped.load(Ordering::Relaxed) {
@@ -218,8 +189,7 @@ async fn write(
         let connecting = Rows::connect(&at, &settings, REQUEST_TIMEOUT);
         match timeout(3 * REQUEST_TIMEOUT, connecting).await {
             Ok(Ok(rows)) => {
-                next = write_through(&Arc::new(rows), &log, &mut contacts, &settings, &room, next)
-                    .await;
+                next = write_through(&Arc::new(rows), &log, &mut contacts, &settings, &room, next).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the writer cannot reach the database");
@@ -230,10 +200,7 @@ async fn write(
     }
     // All room free again: every request has ended.
     let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
-    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all))
-        .await
-        .is_err()
-    {
+    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all)).await.is_err() {
         tracing::debug!("some of the writer's last requests were not answered");
     }
 }

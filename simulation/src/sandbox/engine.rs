@@ -7,8 +7,8 @@ use crate::kubernetes::kubelet::{
     ContainerEvent, ContainerRun, Kubelet, KubeletCommand, KubeletSettings, LoopbackPool, ProbeKind, StopSignal,
 };
 use crate::kubernetes::server::{self, ServerHandle};
-use crate::kubernetes::{Body, KindId, Method, ModelApi, ModelTime, Request, controllers};
-use agent::driver::cassandra::settings::{Ports, Run, Settings as CassandraSettings, Timing};
+use crate::kubernetes::{ModelApi, ModelTime, Request, controllers};
+use agent::driver::cassandra::{Ports, Run, Settings as CassandraSettings, Timing};
 use agent::pilot::state::{DecisionsDocument, StateDocument};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -116,6 +116,20 @@ impl PodView {
     }
 }
 
+/// Reads the pods of a running sandbox.
+#[derive(Clone)]
+pub struct PodsReader {
+    api: Arc<Mutex<ModelApi>>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl PodsReader {
+    /// The pods, in order of ordinal.
+    pub fn read(&self) -> Vec<PodView> {
+        pods(&lock(&self.api), &lock(&self.inner))
+    }
+}
+
 struct Inner {
     kubelet: Kubelet,
     /// Pods are made and unmade; not while everything is being shut down.
@@ -129,7 +143,7 @@ pub struct Sandbox {
     options: Arc<Options>,
     api: Arc<Mutex<ModelApi>>,
     inner: Arc<Mutex<Inner>>,
-    server: ServerHandle,
+    server: Arc<ServerHandle>,
     task: tokio::task::JoinHandle<()>,
     contacts: watch::Sender<Vec<SocketAddr>>,
 }
@@ -151,7 +165,8 @@ impl Sandbox {
     /// When the folder cannot be used.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
         let layout = &options.layout;
-        for folder in [layout.root().to_owned(), layout.keys(), layout.root().join("cuts"), layout.root().join("logs")] {
+        for folder in [layout.root().to_owned(), layout.keys(), layout.root().join("cuts"), layout.root().join("logs")]
+        {
             std::fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
         }
         let key = layout.keys().join("first");
@@ -169,6 +184,7 @@ impl Sandbox {
         let server = server::serve(api.clone(), SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .map_err(|e| SandboxError::Api { what: "its address".into(), why: e.to_string() })?;
+        let server = Arc::new(server);
         let pool = LoopbackPool::new(options.octet, restored.addresses);
         let settings = KubeletSettings {
             backoff_from: Duration::from_secs(2),
@@ -234,6 +250,21 @@ impl Sandbox {
         &self.server
     }
 
+    /// Stops the API server: connections are closed, and controllers and kubelet are without it too.
+    pub async fn stop_api(&self) {
+        lock(&self.api).faults_mut().set_outage(true);
+        self.server.stop().await;
+    }
+
+    /// Starts it again, with its objects.
+    ///
+    /// # Errors
+    /// When its port was taken meanwhile.
+    pub async fn start_api(&self) -> Result<(), SandboxError> {
+        lock(&self.api).faults_mut().set_outage(false);
+        self.server.start().await.map_err(|e| SandboxError::Api { what: "its port".into(), why: e.to_string() })
+    }
+
     /// What it was started with.
     pub fn options(&self) -> &Options {
         &self.options
@@ -247,6 +278,11 @@ impl Sandbox {
     /// The pods, in order of ordinal.
     pub fn pods(&self) -> Vec<PodView> {
         pods(&lock(&self.api), &lock(&self.inner))
+    }
+
+    /// Reads the pods for somebody who outlives this handle's borrow.
+    pub fn pods_reader(&self) -> PodsReader {
+        PodsReader { api: self.api.clone(), inner: self.inner.clone() }
     }
 
     /// One pod.
@@ -339,7 +375,7 @@ impl Sandbox {
         if let Err(error) = write_objects(&lock(&self.api), &lock(&self.inner), &self.options.layout) {
             tracing::error!(%error, "the objects were not kept");
         }
-        self.server.stop();
+        self.server.stop().await;
     }
 }
 
@@ -403,7 +439,7 @@ async fn beat(
     options: Arc<Options>,
     api: Arc<Mutex<ModelApi>>,
     inner: Arc<Mutex<Inner>>,
-    server: ServerHandle,
+    server: Arc<ServerHandle>,
     contacts: watch::Sender<Vec<SocketAddr>>,
 ) {
     let (ended_to, mut ended) = mpsc::unbounded_channel::<Ended>();
@@ -428,7 +464,7 @@ async fn beat(
         let (commands, seeds, known) = {
             let mut api = lock(&api);
             let mut inner = lock(&inner);
-            if inner.controllers {
+            if inner.controllers && !api.faults().outage() {
                 for _ in 0..10 {
                     if !controllers::reconcile_all(&mut api, now) {
                         break;
@@ -494,10 +530,13 @@ fn obey(
         KubeletCommand::Signal { run, signal } => {
             let pid = lock(inner).pids.iter().find(|(_, r)| **r == run).map(|(pid, _)| *pid);
             if let Some(pid) = pid {
-                process::signal(pid, match signal {
-                    StopSignal::Term => Signal::Term,
-                    StopSignal::Kill => Signal::Kill,
-                });
+                process::signal(
+                    pid,
+                    match signal {
+                        StopSignal::Term => Signal::Term,
+                        StopSignal::Kill => Signal::Kill,
+                    },
+                );
             }
         }
         KubeletCommand::RunProbe { run, kind, probe, address, timeout } => {
@@ -531,7 +570,7 @@ fn launch(
     let folder = layout.pod(&run.pod_uid);
     let shared = folder.join("shared");
     let volume = layout.volume(&format!("{}-{name}", manifests::CLAIM));
-    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher")] {
+    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher"), &volume.join("cassandra")] {
         std::fs::create_dir_all(path)?;
     }
     let kubeconfig = layout.kubeconfig(name);
@@ -594,8 +633,9 @@ fn database_settings(
             settings.frugal = true;
             settings.timing = if options.stock_timing { Timing::Stock } else { Timing::Short };
             if let Some(limit) = options.streaming {
-                settings.overrides =
-                    Some(format!("stream_throughput_outbound: {limit}MiB/s\nentire_sstable_stream_throughput_outbound: {limit}MiB/s\n"));
+                settings.overrides = Some(format!(
+                    "stream_throughput_outbound: {limit}MiB/s\nentire_sstable_stream_throughput_outbound: {limit}MiB/s\n"
+                ));
             }
             serde_json::to_vec(&settings).map_err(io::Error::other)
         }
@@ -625,13 +665,13 @@ fn restore(api: &mut ModelApi, layout: &Layout) -> Result<Restored, SandboxError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored { found: false, addresses: 0 }),
         Err(source) => return Err(SandboxError::Io { doing: "read", path, source }),
     };
-    let kept: Value = serde_json::from_slice(&bytes)
-        .map_err(|e| SandboxError::Io { doing: "understand", path: path.clone(), source: io::Error::other(e) })?;
+    let kept: Value = serde_json::from_slice(&bytes).map_err(|e| SandboxError::Io {
+        doing: "understand",
+        path: path.clone(),
+        source: io::Error::other(e),
+    })?;
     api.restore(&kept["objects"]).map_err(|why| SandboxError::Api { what: "the objects kept".into(), why })?;
-    Ok(Restored {
-        found: true,
-        addresses: kept["addresses"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-    })
+    Ok(Restored { found: true, addresses: kept["addresses"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0) })
 }
 
 fn write_objects(api: &ModelApi, inner: &Inner, layout: &Layout) -> io::Result<()> {

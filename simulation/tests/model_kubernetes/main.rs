@@ -1,5 +1,8 @@
 //! The model Kubernetes through its public face: preconditions, lifecycle of sets and pods, and real clients.
 
+mod kubectl;
+mod kubelets;
 mod preconditions;
+mod served;
 mod statefulsets;
 mod support;

@@ -1,0 +1,153 @@
+//! Requests on their way to the API and back: late, lost, applied without an answer, applied long after.
+
+use super::cluster::{NAMESPACE, SET, TEMPLATE};
+use super::oracle::Commit;
+use super::run::Planted;
+use super::{Happening, Request, World};
+use agent::event::Event;
+use agent::kubernetes::call::{Call, Failure};
+use agent::kubernetes::translate::{HttpCall, Names, decode, encode};
+use protocol::id::PilotName;
+use serde_json::{Value, json};
+
+fn names(pod: &PilotName) -> Names {
+    Names {
+        namespace: NAMESPACE.to_owned(),
+        set: SET.to_owned(),
+        claim_template: TEMPLATE.to_owned(),
+        pod: pod.clone(),
+    }
+}
+
+impl World {
+    /// A pilot sends a request: what becomes of it is drawn now.
+    pub(crate) fn dispatch(&mut self, mut request: Request) {
+        let write = request.call.is_write() && !matches!(*request.call, Call::PostEvent(_));
+        let ordinal = request.from.name.ordinal().unwrap_or(0);
+        let chance = &mut self.chances.api;
+        let (there, back) = (chance.between(1, 25), chance.between(1, 25));
+        let cut = self.broken.api_cuts.get(&ordinal).is_some_and(|until| self.now < *until);
+        if cut || self.now < self.broken.outage_until {
+            // Half of the outages refuse connections, the other half swallow what is sent.
+            if chance.happens(500) {
+                let result = Err(Failure::Ambiguous("connection refused".to_owned()));
+                let event = Event::Api { id: request.id, result };
+                self.after(there, Happening::Hear(request.life, Box::new(event)));
+            }
+            return;
+        }
+        request.answer_after = Some(back);
+        let mut arrives = there;
+        if write && let Some(held) = self.broken.held.remove(&request.life) {
+            let (from, call) = (request.from.clone(), word(&request.call));
+            self.tell(format!("{call} of {from} is held for {held} ms"));
+            arrives = held;
+        } else if self.now < self.broken.fates.1 && chance.happens(self.broken.fates.0) {
+            match chance.below(6) {
+                0 => return,
+                1 => {
+                    let result = Err(Failure::Ambiguous("500: the server had a bad moment".to_owned()));
+                    let event = Event::Api { id: request.id, result };
+                    self.after(there, Happening::Hear(request.life, Box::new(event)));
+                    return;
+                }
+                2 => request.answer_after = None,
+                3 => request.answer_after = Some(chance.between(500, 4_000)),
+                4 => arrives = chance.between(500, 4_000),
+                _ => {
+                    arrives = chance.between(2_500, 120_000);
+                    request.answer_after = None;
+                }
+            }
+        }
+        self.after(arrives, Happening::Request(Box::new(request)));
+    }
+
+    /// A request has reached the API.
+    pub(crate) fn execute(&mut self, request: Request) {
+        let Request { life, from, id, call, answer_after } = request;
+        let names = names(&from.name);
+        let wall = self.clock(&from.name).wall(self.now);
+        let text = crate::kubernetes::ModelTime(wall).rfc3339_micro();
+        let http = match encode(&names, &call, &text) {
+            Ok(http) => self.plant_blind_renewal(&call, http),
+            Err(failure) => {
+                self.hear(life, Event::Api { id, result: Err(failure) });
+                return;
+            }
+        };
+        let before = self.cluster.target(&http.path);
+        let revision = self.cluster.revision();
+        let (status, body) = self.cluster.handle(self.now, &from.to_string(), &http);
+        let committed = self.cluster.revision() != revision;
+        if call.is_write() {
+            if !matches!(*call, Call::PostEvent(_) | Call::ReplaceLease { .. }) || status >= 300 {
+                self.tell(format!("{from} {} -> {status}", word(&call)));
+            }
+            let lease = self.cluster.lease();
+            let record = self.cluster.record();
+            let commit = Commit { now: self.now, life, from: &from, call: &call, http: &http, before, committed };
+            self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
+        }
+        let body = self.plant_wall_clock(&call, &from.to_string(), wall, body);
+        let result = decode(&names, &call, status, &body);
+        if let Some(wait) = answer_after {
+            self.after(wait, Happening::Hear(life, Box::new(Event::Api { id, result })));
+        }
+    }
+
+    /// The bug of a published Lease library: renewal by merge patch without resourceVersion and uid.
+    fn plant_blind_renewal(&self, call: &Call, http: HttpCall) -> HttpCall {
+        match (self.options.planted, call, &http.body) {
+            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body)) if content.holder.is_some() => {
+                let mut body = body.clone();
+                for key in ["uid", "resourceVersion"] {
+                    if let Some(meta) = body["metadata"].as_object_mut() {
+                        meta.remove(key);
+                    }
+                }
+                HttpCall { method: "PATCH", content_type: "application/merge-patch+json", body: Some(body), ..http }
+            }
+            _ => http,
+        }
+    }
+
+    /// The bug of both: a Lease is expired when its `renewTime` is too old by the reader's wall clock.
+    fn plant_wall_clock(&self, call: &Call, reader: &str, wall: u64, mut body: Value) -> Value {
+        if self.options.planted == Some(Planted::WallClock) && *call == Call::GetLease {
+            let spec = &body["spec"];
+            let renewed = spec["renewTime"].as_str().and_then(crate::kubernetes::ModelTime::parse).map_or(0, |t| t.0);
+            let length = spec["leaseDurationSeconds"].as_u64().unwrap_or(0) * 1000;
+            if spec["holderIdentity"] != reader && spec.is_object() && renewed + length < wall {
+                body["spec"]["holderIdentity"] = json!("");
+            }
+        }
+        body
+    }
+}
+
+pub(crate) fn word(call: &Call) -> String {
+    match call {
+        Call::GetLease => "reads the Lease".to_owned(),
+        Call::CreateLease(content) => format!("makes the Lease at epoch {}", content.epoch),
+        Call::ReplaceLease { content, .. } => match &content.holder {
+            Some(holder) => format!("writes the Lease for {holder} at epoch {}", content.epoch),
+            None => "gives the Lease back".to_owned(),
+        },
+        Call::GetRecord => "reads the record".to_owned(),
+        Call::CreateRecord(record) => format!("makes the record of {}", record.cluster),
+        Call::ReplaceRecord(_, record) => match &record.intent {
+            Some(intent) => format!("writes the record with {}", intent.operation),
+            None => format!("writes the record, {} members", record.members.len()),
+        },
+        Call::GetSet => "reads the set".to_owned(),
+        Call::StampSet(target) => format!("stamps the set with {}", target.epoch()),
+        Call::Scale(target, size) => format!("sets the size to {size} at epoch {}", target.epoch()),
+        Call::ListPods => "lists pods".to_owned(),
+        Call::ListClaims => "lists claims".to_owned(),
+        Call::MarkClaim(target, _) => format!("marks {}", target.name()),
+        Call::GetOwnPod => "reads its pod".to_owned(),
+        Call::GetOwnClaim => "reads its claim".to_owned(),
+        Call::PostEvent(event) => format!("posts {}", event.reason),
+    }
+}

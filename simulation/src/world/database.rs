@@ -1,0 +1,348 @@
+//! A model of a Cassandra-like database: a ring that every process knows by gossip of its own, joins and leaves that
+//! take time and can be cut off, and an identity that lives on the volume.
+
+use super::chance::Chance;
+use protocol::database::{DatabasePhase, DatabaseState, Progress, RingMember, RingStatus};
+use protocol::id::{DatabaseIdentity, PilotName, Uid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A peer whose heartbeat has not grown for so long is down.
+const DOWN_AFTER: u64 = 6_000;
+/// A joining member that died is forgotten after so long.
+const FORGOTTEN_AFTER: u64 = 30_000;
+/// A joiner that finds no seed gives up after so long.
+const SEEDS_WITHIN: u64 = 30_000;
+/// Copies of every piece of data.
+pub const REPLICATION: u32 = 3;
+
+/// What a database leaves on its volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// Who it is.
+    pub identity: DatabaseIdentity,
+    /// It has been a full member.
+    pub bootstrapped: bool,
+    /// It has left, and would refuse to come up again.
+    pub decommissioned: bool,
+    /// Full members it knew.
+    pub peers: BTreeSet<DatabaseIdentity>,
+}
+
+/// How a database is started, as the driver writes it into the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// With nobody but itself as seed.
+    Founder,
+    /// With these members as seeds.
+    Joiner(Vec<PilotName>),
+    /// As before.
+    Returner,
+}
+
+/// Where a process stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Comes up until then.
+    Starting(u64),
+    /// Streams until then.
+    Joining(u64),
+    /// Serves.
+    Serving,
+    /// Streams its data away until then.
+    Leaving(u64),
+    /// Has left.
+    Left,
+    /// Said that it stops.
+    Draining,
+}
+
+/// What one process knows of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    status: RingStatus,
+    /// Orders what a member said of itself.
+    version: u64,
+    beat: u64,
+    /// When the heartbeat was last seen to grow.
+    grew: Option<u64>,
+    since: u64,
+}
+
+/// One running database process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// The volume it runs on.
+    pub claim: Uid,
+    /// Who it is.
+    pub identity: DatabaseIdentity,
+    /// Where it stands.
+    pub stage: Stage,
+    start: Start,
+    bootstrapped: bool,
+    began: u64,
+    ring: BTreeMap<DatabaseIdentity, Line>,
+}
+
+/// What a process did by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// It ended with this exit code.
+    Exit(i32),
+    /// It began to stream data in.
+    Joining,
+    /// It serves.
+    Serving,
+    /// It has left.
+    Left,
+}
+
+/// All processes that run, by the pod they run in.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// The running ones.
+    pub processes: BTreeMap<PilotName, Process>,
+    chance: Chance,
+    minted: u64,
+}
+
+impl Databases {
+    /// None yet.
+    pub fn new(seed: u64) -> Self {
+        Self { processes: BTreeMap::new(), chance: Chance::of(seed, "database"), minted: 0 }
+    }
+
+    /// Starts a process on a volume and returns the data it finds or makes there.
+    pub fn start(&mut self, now: u64, pod: &PilotName, claim: &Uid, data: &mut Option<Data>, start: Start) {
+        let data = data.get_or_insert_with(|| {
+            self.minted += 1;
+            Data {
+                identity: DatabaseIdentity::new(format!("h{}-{pod}", self.minted)),
+                bootstrapped: false,
+                decommissioned: false,
+                peers: BTreeSet::new(),
+            }
+        });
+        let ready = now + self.chance.between(2_000, 8_000);
+        let known = data.peers.iter().filter(|i| **i != data.identity).map(|identity| {
+            let line = Line { status: RingStatus::Normal, version: 0, beat: 0, grew: None, since: now };
+            (identity.clone(), line)
+        });
+        let process = Process {
+            claim: claim.clone(),
+            identity: data.identity.clone(),
+            stage: Stage::Starting(ready),
+            start,
+            bootstrapped: data.bootstrapped,
+            began: now,
+            ring: known.collect(),
+        };
+        self.processes.insert(pod.clone(), process);
+    }
+
+    /// Begins to leave; false where it does not serve.
+    pub fn leave(&mut self, now: u64, pod: &PilotName) -> bool {
+        let length = self.chance.between(5_000, 60_000);
+        let Some(process) = self.processes.get_mut(pod) else { return false };
+        if process.stage != Stage::Serving {
+            return false;
+        }
+        process.stage = Stage::Leaving(now + length);
+        process.say(now, RingStatus::Leaving);
+        true
+    }
+
+    /// The leave program was killed: what streams goes on in the database.
+    pub fn drain(&mut self, now: u64, pod: &PilotName) {
+        if let Some(process) = self.processes.get_mut(pod)
+            && matches!(process.stage, Stage::Serving | Stage::Leaving(_))
+        {
+            if process.stage == Stage::Serving {
+                process.say(now, RingStatus::Shutdown);
+            }
+            process.stage = Stage::Draining;
+        }
+    }
+
+    /// Lets one process go on: at most one turn.
+    pub fn turn(&mut self, now: u64, pod: &PilotName, data: &mut Option<Data>, reaches: impl Fn(&PilotName) -> bool) -> Option<Turn> {
+        let length = self.chance.between(5_000, 40_000);
+        let mut process = self.processes.remove(pod)?;
+        let turn = self.step(now, &mut process, data, reaches, length);
+        self.processes.insert(pod.clone(), process);
+        turn
+    }
+
+    fn step(
+        &mut self,
+        now: u64,
+        process: &mut Process,
+        data: &mut Option<Data>,
+        reaches: impl Fn(&PilotName) -> bool,
+        length: u64,
+    ) -> Option<Turn> {
+        let data = data.as_mut()?;
+        match process.stage {
+            Stage::Starting(until) if now >= until => {
+                if data.decommissioned {
+                    return Some(Turn::Exit(1));
+                }
+                if process.bootstrapped || process.start == Start::Founder {
+                    data.bootstrapped = true;
+                    process.stage = Stage::Serving;
+                    process.say(now, RingStatus::Normal);
+                    return Some(Turn::Serving);
+                }
+                let Start::Joiner(seeds) = &process.start else {
+                    // It has nobody to join through and is no founder.
+                    return Some(Turn::Exit(3));
+                };
+                let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
+                    self.processes.get(s).filter(|p| matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
+                });
+                let Some(seed) = seed else {
+                    return (now > process.began + SEEDS_WITHIN).then_some(Turn::Exit(3));
+                };
+                let moving = |l: &Line| matches!(l.status, RingStatus::Joining | RingStatus::Leaving);
+                if seed.ring.iter().any(|(i, l)| *i != process.identity && moving(l)) {
+                    // Other bootstrapping, leaving or moving nodes detected.
+                    return Some(Turn::Exit(4));
+                }
+                process.merge(now, &seed.ring.clone());
+                process.stage = Stage::Joining(now + length);
+                process.say(now, RingStatus::Joining);
+                Some(Turn::Joining)
+            }
+            Stage::Joining(until) if now >= until => {
+                data.bootstrapped = true;
+                process.bootstrapped = true;
+                process.stage = Stage::Serving;
+                process.say(now, RingStatus::Normal);
+                Some(Turn::Serving)
+            }
+            Stage::Leaving(until) if now >= until => {
+                data.decommissioned = true;
+                process.stage = Stage::Left;
+                process.say(now, RingStatus::Left);
+                Some(Turn::Left)
+            }
+            Stage::Starting(_) | Stage::Joining(_) | Stage::Leaving(_) | Stage::Serving | Stage::Left | Stage::Draining => {
+                data.peers = process.normal();
+                None
+            }
+        }
+    }
+
+    /// One round of the databases' own gossip.
+    pub fn gossip(&mut self, now: u64, reaches: impl Fn(&PilotName, &PilotName) -> bool) {
+        let pods: Vec<PilotName> = self.processes.keys().cloned().collect();
+        for process in self.processes.values_mut() {
+            let identity = process.identity.clone();
+            if let Some(line) = process.ring.get_mut(&identity) {
+                line.beat = now;
+                line.grew = Some(now);
+            }
+            process.ring.retain(|_, l| {
+                l.status != RingStatus::Joining || now < l.grew.unwrap_or(l.since) + FORGOTTEN_AFTER
+            });
+        }
+        for pod in &pods {
+            for _ in 0..2 {
+                let Some(peer) = self.chance.pick(&pods).cloned() else { continue };
+                if peer == *pod || !reaches(pod, &peer) {
+                    continue;
+                }
+                let speaks = |p: &Process| !matches!(p.stage, Stage::Starting(until) if now < until || !p.bootstrapped);
+                let (Some(a), Some(b)) = (self.processes.get(pod), self.processes.get(&peer)) else { continue };
+                if !speaks(a) || !speaks(b) {
+                    continue;
+                }
+                let (from_a, from_b) = (a.ring.clone(), b.ring.clone());
+                if let Some(a) = self.processes.get_mut(pod) {
+                    a.merge(now, &from_b);
+                }
+                if let Some(b) = self.processes.get_mut(&peer) {
+                    b.merge(now, &from_a);
+                }
+            }
+        }
+    }
+
+    /// Members that own data, by their own account.
+    pub fn serving(&self) -> usize {
+        self.processes.values().filter(|p| p.stage == Stage::Serving).count()
+    }
+}
+
+impl Process {
+    fn say(&mut self, now: u64, status: RingStatus) {
+        let line = Line { status, version: now + 1, beat: now, grew: Some(now), since: now };
+        self.ring.insert(self.identity.clone(), line);
+    }
+
+    fn merge(&mut self, now: u64, other: &BTreeMap<DatabaseIdentity, Line>) {
+        for (identity, theirs) in other {
+            if *identity == self.identity {
+                continue;
+            }
+            match self.ring.get_mut(identity) {
+                None if theirs.status == RingStatus::Joining && now > theirs.beat + DOWN_AFTER => {}
+                None => {
+                    let grew = (now < theirs.beat + DOWN_AFTER).then_some(now);
+                    self.ring.insert(identity.clone(), Line { grew, since: now, ..*theirs });
+                }
+                Some(own) => {
+                    if theirs.version > own.version {
+                        own.status = theirs.status;
+                        own.version = theirs.version;
+                    }
+                    if theirs.beat > own.beat {
+                        own.beat = theirs.beat;
+                        own.grew = Some(now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn normal(&self) -> BTreeSet<DatabaseIdentity> {
+        let kept = |l: &Line| matches!(l.status, RingStatus::Normal | RingStatus::Leaving | RingStatus::Shutdown);
+        self.ring.iter().filter(|(_, l)| kept(l)).map(|(i, _)| i.clone()).collect()
+    }
+
+    /// One look of the driver.
+    pub fn look(&self, now: u64) -> DatabaseState {
+        let phase = match self.stage {
+            Stage::Starting(_) => DatabasePhase::Starting,
+            Stage::Joining(_) => DatabasePhase::Joining,
+            Stage::Serving => DatabasePhase::Serving,
+            Stage::Leaving(_) => DatabasePhase::Leaving,
+            Stage::Left => DatabasePhase::Left,
+            Stage::Draining => DatabasePhase::Draining,
+        };
+        let mut state = DatabaseState::bare(phase);
+        if matches!(self.stage, Stage::Starting(_)) {
+            return state;
+        }
+        state.identity = Some(self.identity.clone());
+        state.version = Some("model".to_owned());
+        state.schema_agreed = Some(true);
+        state.replication = Some(REPLICATION);
+        state.streaming = match self.stage {
+            Stage::Joining(until) | Stage::Leaving(until) => {
+                Some(Progress { done: 60_000u64.saturating_sub(until.saturating_sub(now)), total: 60_000 })
+            }
+            Stage::Starting(_) | Stage::Serving | Stage::Left | Stage::Draining => None,
+        };
+        let line = |(identity, line): (&DatabaseIdentity, &Line)| {
+            let silent = line.grew.map(|at| now.saturating_sub(at));
+            let up = match silent {
+                _ if line.status == RingStatus::Shutdown => Some(false),
+                Some(silent) => Some(silent < DOWN_AFTER),
+                None => (now > line.since + DOWN_AFTER).then_some(false),
+            };
+            RingMember { identity: identity.clone(), status: line.status, up }
+        };
+        state.ring = Some(self.ring.iter().map(line).collect());
+        state
+    }
+}

@@ -1,0 +1,383 @@
+//! The deterministic simulator: pilots as in production, driven by one loop of events over models of everything else.
+//!
+//! One heap of (time, order, happening), ordered containers only, one generator per purpose, a clock per machine, faults
+//! as a schedule. The oracle knows the true time and all state; pilots know what a pilot would.
+
+mod agents;
+mod api;
+pub mod chance;
+pub mod clock;
+pub mod cluster;
+pub mod database;
+mod mesh;
+pub mod oracle;
+mod pods;
+pub mod run;
+pub mod schedule;
+pub mod story;
+
+use agent::event::{CallId, Event};
+use agent::kubernetes::call::Call;
+use agent::launch::machine as launcher;
+use agent::launch::memory::Memory;
+use agent::pilot::durable::Durable;
+use agents::{Agent, Life};
+use chance::Chance;
+use clock::Clock;
+use cluster::Cluster;
+use database::Databases;
+use oracle::Oracle;
+use pods::{Pod, Volume};
+use protocol::id::{PilotId, PilotName, Uid};
+use protocol::time::Timestamp;
+use run::Options;
+use schedule::{Action, Whom};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use story::Story;
+
+/// One request on its way to the API.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    life: Life,
+    from: PilotId,
+    id: CallId,
+    call: Box<Call>,
+    /// Milliseconds until the answer is there, or no answer.
+    answer_after: Option<u64>,
+}
+
+/// Something that happens at some time.
+#[derive(Debug, Clone)]
+pub(crate) enum Happening {
+    /// A pilot's interval timer.
+    Tick(Life),
+    /// A pilot's next round of gossip.
+    Gossip(Life),
+    /// Its driver's next look at the database.
+    Look(Life),
+    /// Something reaches a pilot.
+    Hear(Life, Box<Event>),
+    /// A pilot waits no longer for this answer.
+    Timeout(Life, CallId),
+    /// A pilot's memory is on disk.
+    Disk(Life, u64, Box<Durable>),
+    /// The next message of this stream arrives.
+    Pump(Life, Life),
+    /// The other end of a stream is gone.
+    Hangup(Life, Life),
+    /// Streams are made and given up.
+    Streams,
+    /// A request reaches the API.
+    Request(Box<Request>),
+    /// Something reaches a launcher.
+    Launcher(PilotName, u64, Box<launcher::Event>),
+    /// A launcher's memory is on disk.
+    LauncherDisk(PilotName, u64, u64, Box<Memory>),
+    /// An agent asks its launcher.
+    Ask(Life, Option<u64>, Box<protocol::launcher::Ask>),
+    /// Old data is moved aside.
+    MoveAside(Life, u64),
+    /// One round of the databases' own gossip, and their turns.
+    Ring,
+    /// The controllers and kubelets work.
+    Kubernetes,
+    /// An agent that was paused goes on.
+    Resume(Life),
+    /// The action of this number is due.
+    Fault(usize),
+}
+
+struct Entry {
+    at: u64,
+    order: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// Generators by purpose.
+struct Chances {
+    network: Chance,
+    api: Chance,
+    gossip: Chance,
+    disk: Chance,
+    kubelet: Chance,
+}
+
+/// What is broken just now.
+#[derive(Default)]
+struct Broken {
+    /// Sides of partitions, and until when.
+    cuts: Vec<(BTreeSet<u32>, u64)>,
+    /// Pods cut off from the API, and until when.
+    api_cuts: BTreeMap<u32, u64>,
+    outage_until: u64,
+    /// So many requests in a thousand fare badly, until then.
+    fates: (u64, u64),
+    /// The next write of these lives is held for so long.
+    held: BTreeMap<Life, u64>,
+}
+
+/// One run.
+pub struct World {
+    options: Options,
+    now: u64,
+    order: u64,
+    heap: BinaryHeap<Reverse<Entry>>,
+    chances: Chances,
+    clocks: BTreeMap<u32, Clock>,
+    cluster: Cluster,
+    volumes: BTreeMap<Uid, Volume>,
+    pods: BTreeMap<PilotName, Pod>,
+    agents: BTreeMap<Life, Agent>,
+    links: BTreeMap<(Life, Life), mesh::Link>,
+    databases: Databases,
+    broken: Broken,
+    next: u64,
+    /// What went wrong, if anything.
+    pub oracle: Oracle,
+    /// What happened.
+    pub story: Story,
+}
+
+impl World {
+    /// A world before anything has happened.
+    pub fn new(options: Options) -> Self {
+        let seed = options.seed;
+        let mut clocks = Chance::of(seed, "clocks");
+        let (slow, fast) = options.rates;
+        let clocks = (0..64)
+            .map(|ordinal| {
+                let offset = clocks.between(1_000_000, 1_000_000_000);
+                (ordinal, Clock::new(offset, clocks.between(slow, fast)))
+            })
+            .collect();
+        let mut world = Self {
+            now: 0,
+            order: 0,
+            heap: BinaryHeap::new(),
+            chances: Chances {
+                network: Chance::of(seed, "network"),
+                api: Chance::of(seed, "api"),
+                gossip: Chance::of(seed, "gossip"),
+                disk: Chance::of(seed, "disk"),
+                kubelet: Chance::of(seed, "kubelet"),
+            },
+            clocks,
+            cluster: Cluster::new(seed, options.members, options.grace),
+            volumes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            links: BTreeMap::new(),
+            databases: Databases::new(seed),
+            broken: Broken::default(),
+            next: 0,
+            oracle: Oracle::new(options.planted),
+            story: Story::new(options.aloud),
+            options,
+        };
+        for (number, (at, _)) in world.options.schedule.clone().iter().enumerate() {
+            world.at(*at, Happening::Fault(number));
+        }
+        world.after(0, Happening::Kubernetes);
+        world.after(100, Happening::Ring);
+        world.after(50, Happening::Streams);
+        world
+    }
+
+    /// The true time in milliseconds.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Lets the time go on until then, or until something has gone wrong.
+    pub fn run_until(&mut self, end: u64) {
+        while self.oracle.verdict.is_none() {
+            match self.heap.peek() {
+                Some(Reverse(entry)) if entry.at <= end => {}
+                Some(_) | None => break,
+            }
+            let Some(Reverse(entry)) = self.heap.pop() else { break };
+            self.now = entry.at;
+            self.story.mix(entry.at ^ (entry.order << 20));
+            self.happen(entry.happening);
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tick(life) => self.tick(life),
+            Happening::Gossip(life) => self.gossip(life),
+            Happening::Look(life) => self.look(life),
+            Happening::Hear(life, event) => self.hear(life, *event),
+            Happening::Timeout(life, id) => self.timeout(life, id),
+            Happening::Disk(life, number, durable) => self.on_disk(life, number, *durable),
+            Happening::Pump(from, to) => self.pump(from, to),
+            Happening::Hangup(gone, peer) => self.hangup(gone, peer),
+            Happening::Streams => {
+                self.tend_streams();
+                self.after(250, Happening::Streams);
+            }
+            Happening::Request(request) => self.execute(*request),
+            Happening::Launcher(pod, life, event) => self.launcher_event(&pod, life, *event),
+            Happening::LauncherDisk(pod, life, sequence, memory) => {
+                self.launcher_on_disk(&pod, life, sequence, *memory);
+            }
+            Happening::Ask(life, local, ask) => self.ask_launcher(life, local, *ask),
+            Happening::MoveAside(life, local) => self.move_aside(life, local),
+            Happening::Ring => {
+                self.turn_databases();
+                self.after(500, Happening::Ring);
+            }
+            Happening::Kubernetes => {
+                self.cluster.reconcile(self.now);
+                self.kubelet();
+                let pause = self.chances.kubelet.between(200, 400);
+                self.after(pause, Happening::Kubernetes);
+            }
+            Happening::Resume(life) => self.resume(life),
+            Happening::Fault(number) => {
+                if let Some((_, action)) = self.options.schedule.get(number).cloned() {
+                    self.act(&action);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn at(&mut self, at: u64, happening: Happening) {
+        self.order += 1;
+        self.heap.push(Reverse(Entry { at: at.max(self.now), order: self.order, happening }));
+    }
+
+    pub(crate) fn after(&mut self, wait: u64, happening: Happening) {
+        self.at(self.now + wait, happening);
+    }
+
+    pub(crate) fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(crate) fn tell(&mut self, text: impl Into<String>) {
+        self.story.tell(self.now, text.into());
+    }
+
+    pub(crate) fn clock(&self, pod: &PilotName) -> Clock {
+        let ordinal = pod.ordinal().unwrap_or(0);
+        self.clocks.get(&ordinal).cloned().unwrap_or_else(|| Clock::new(0, 1_000_000))
+    }
+
+    pub(crate) fn reads(&self, pod: &PilotName) -> Timestamp {
+        self.clock(pod).read(self.now)
+    }
+
+    /// Whether what one pod sends reaches the other.
+    pub(crate) fn reaches(&self, a: &PilotName, b: &PilotName) -> bool {
+        let (Some(a), Some(b)) = (a.ordinal(), b.ordinal()) else { return false };
+        !self.broken.cuts.iter().any(|(side, until)| self.now < *until && side.contains(&a) != side.contains(&b))
+    }
+
+    /// Who is meant.
+    fn whom(&self, whom: Whom) -> Option<Life> {
+        let of = |ordinal: u32| self.agents.values().find(|a| a.name().ordinal() == Some(ordinal)).map(|a| a.life);
+        match whom {
+            Whom::Ordinal(ordinal) => of(ordinal),
+            Whom::Coordinator => self.coordinators().last().map(|(life, _)| *life).or_else(|| of(0)),
+        }
+    }
+
+    /// Every agent that believes that it coordinates, by epoch.
+    pub fn coordinators(&self) -> Vec<(Life, u64)> {
+        let mut found: Vec<(Life, u64)> = self
+            .agents
+            .values()
+            .filter(|a| !a.paused)
+            .filter_map(|a| Some((a.life, a.pilot.believes_it_coordinates(self.reads(a.name()))?.0)))
+            .collect();
+        found.sort_by_key(|(_, epoch)| *epoch);
+        found
+    }
+
+    /// Carries an action out.
+    pub fn act(&mut self, action: &Action) {
+        self.tell(format!("fault: {action}"));
+        match action {
+            Action::KillAgent(whom) => {
+                if let Some(life) = self.whom(*whom) {
+                    self.end_agent(life, false);
+                }
+            }
+            Action::Pause(whom, length) => {
+                if let Some(life) = self.whom(*whom) {
+                    self.pause(life, *length);
+                }
+            }
+            Action::Cut(side, length) => {
+                self.broken.cuts.push((side.iter().copied().collect(), self.now + length));
+            }
+            Action::CutApi(whom, length) => {
+                let pod = self.whom(*whom).and_then(|life| self.agents.get(&life)?.name().ordinal());
+                if let Some(ordinal) = pod {
+                    self.broken.api_cuts.insert(ordinal, self.now + length);
+                }
+            }
+            Action::ApiOutage(length) => self.broken.outage_until = self.now + length,
+            Action::ApiFates(per_mille, length) => self.broken.fates = (*per_mille, self.now + length),
+            Action::HoldWrite(whom, length) => {
+                if let Some(life) = self.whom(*whom) {
+                    self.broken.held.insert(life, *length);
+                }
+            }
+            Action::DeleteLease => self.cluster.delete_lease(self.now),
+            Action::EmptyLease => self.cluster.empty_lease(self.now),
+            Action::WallJump(ordinal, by) => {
+                if let Some(clock) = self.clocks.get_mut(ordinal) {
+                    clock.jump(*by);
+                }
+            }
+            Action::Scale(size) => self.cluster.scale(self.now, *size),
+            Action::DeletePod(ordinal) => self.cluster.delete_pod(self.now, &format!("{}-{ordinal}", cluster::SET)),
+            Action::KillDatabase(ordinal) => {
+                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                    self.kill_database(&pod, None);
+                }
+            }
+            Action::Recreate(size) => {
+                self.cluster.delete_all(self.now);
+                self.oracle.new_set();
+                self.cluster.reconcile(self.now);
+                self.cluster.make_set(self.now, *size, self.options.grace);
+            }
+        }
+    }
+
+    /// Heals everything: from here on the cluster has to come to rest.
+    pub fn heal(&mut self) {
+        self.tell("all is healed");
+        self.broken = Broken::default();
+        let paused: Vec<Life> = self.agents.values().filter(|a| a.paused).map(|a| a.life).collect();
+        for life in paused {
+            self.resume(life);
+        }
+    }
+}

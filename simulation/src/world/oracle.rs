@@ -1,0 +1,284 @@
+//! What must always hold, judged with the true time and all state. Names as in the design's list of invariants.
+
+use super::World;
+use super::agents::Life;
+use super::cluster::LeaseSeen;
+use super::run::Planted;
+use agent::kubernetes::call::Call;
+use agent::kubernetes::translate::HttpCall;
+use protocol::id::PilotId;
+use protocol::record::{ClusterRecord, IntentKind};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The invariants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// S-FENCE: no write lands on an object with a higher stamp; all writes of an epoch come from one life.
+    Fence,
+    /// S-EPOCH: epochs never go back, and each has one holder.
+    Epoch,
+    /// S-VALID: who believes that it coordinates holds an unexpired Lease; two never change membership at a time.
+    Valid,
+    /// S-PRE: every write carries uid and resourceVersion.
+    Pre,
+    /// S-BOOT: one record, one founder.
+    Boot,
+    /// S-REUSE: no database starts on data of a retired identity.
+    Reuse,
+    /// S-INTENT: a database joins or leaves only under its durable intent.
+    Intent,
+    /// C-ONE: never two joining or leaving.
+    One,
+    /// C-RF: no leave that takes data below its number of copies.
+    Copies,
+    /// What is said between pilots survives the codec.
+    Codec,
+    /// L-COORD: in the end one coordinator.
+    Coordinator,
+    /// L-ESR: in the end the size that is wanted, and rest.
+    Rest,
+    /// S-DET: the same seed gives the same run.
+    Deterministic,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fence => "S-FENCE",
+            Self::Epoch => "S-EPOCH",
+            Self::Valid => "S-VALID",
+            Self::Pre => "S-PRE",
+            Self::Boot => "S-BOOT",
+            Self::Reuse => "S-REUSE",
+            Self::Intent => "S-INTENT",
+            Self::One => "C-ONE",
+            Self::Copies => "C-RF",
+            Self::Codec => "CODEC",
+            Self::Coordinator => "L-COORD",
+            Self::Rest => "L-ESR",
+            Self::Deterministic => "S-DET",
+        })
+    }
+}
+
+/// A write that reached the API.
+pub(crate) struct Commit<'a> {
+    pub(crate) now: u64,
+    pub(crate) life: Life,
+    pub(crate) from: &'a PilotId,
+    pub(crate) call: &'a Call,
+    pub(crate) http: &'a HttpCall,
+    /// Uid and stamp of its object before.
+    pub(crate) before: Option<(String, u64)>,
+    pub(crate) committed: bool,
+}
+
+/// The judge of one run: the first broken rule ends it.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    /// What was broken first, and how.
+    pub verdict: Option<(Rule, String)>,
+    pub(crate) lives: BTreeMap<Life, PilotId>,
+    planted: Option<Planted>,
+    holders: BTreeMap<u64, Life>,
+    /// The last write of the Lease by each life: true time, and how long it holds.
+    renewals: BTreeMap<Life, (u64, u64)>,
+    highest: u64,
+    record_epoch: u64,
+    records: u32,
+    founders: u32,
+    /// Writes refused because somebody of a higher epoch was there before.
+    pub refused: u64,
+    /// Changes of membership begun and ended.
+    pub changes: u64,
+}
+
+impl Oracle {
+    pub(crate) fn new(planted: Option<Planted>) -> Self {
+        Self {
+            verdict: None,
+            lives: BTreeMap::new(),
+            planted,
+            holders: BTreeMap::new(),
+            renewals: BTreeMap::new(),
+            highest: 0,
+            record_epoch: 0,
+            records: 0,
+            founders: 0,
+            refused: 0,
+            changes: 0,
+        }
+    }
+
+    /// A rule is broken.
+    pub(crate) fn broken(&mut self, rule: Rule, how: impl Into<String>) {
+        if self.verdict.is_none() {
+            self.verdict = Some((rule, how.into()));
+        }
+    }
+
+    /// Another set of the same name: what held of the old one does not bind it.
+    pub(crate) fn new_set(&mut self) {
+        self.holders.clear();
+        self.highest = 0;
+        self.record_epoch = 0;
+        self.records = 0;
+        self.founders = 0;
+    }
+
+    pub(crate) fn judge_write(&mut self, commit: &Commit<'_>, lease: Option<&LeaseSeen>, record: Option<&ClusterRecord>) {
+        let Commit { now, life, from, call, http, before, committed } = commit;
+        let epoch = match call {
+            Call::CreateLease(content) | Call::ReplaceLease { content, .. } => content.epoch.0,
+            Call::CreateRecord(record) => record.epoch.0,
+            Call::ReplaceRecord(target, _) | Call::StampSet(target) | Call::Scale(target, _) | Call::MarkClaim(target, _) => {
+                target.epoch().0
+            }
+            Call::GetLease
+            | Call::GetRecord
+            | Call::GetSet
+            | Call::ListPods
+            | Call::ListClaims
+            | Call::GetOwnPod
+            | Call::GetOwnClaim
+            | Call::PostEvent(_) => return,
+        };
+        let creates = matches!(call, Call::CreateLease(_) | Call::CreateRecord(_));
+        let meta = http.body.as_ref().map(|b| &b["metadata"]);
+        let guarded = meta.is_some_and(|m| m["uid"].is_string() && m["resourceVersion"].is_string());
+        // The planted renewal breaks this by construction; it has to be found by what it does.
+        if !creates && !guarded && self.planted != Some(Planted::BlindRenewal) {
+            self.broken(Rule::Pre, format!("{from} sent {} {} without uid and resourceVersion", http.method, http.path));
+        }
+        if !committed {
+            self.refused += u64::from(before.as_ref().is_some_and(|(_, stamp)| *stamp > epoch));
+            return;
+        }
+        let what = super::api::word(call);
+        if let Some((_, stamp)) = before
+            && *stamp > epoch
+        {
+            let why = format!("{from} {what} at epoch {epoch} on an object stamped {stamp}");
+            let rule = if matches!(call, Call::ReplaceLease { .. }) { Rule::Epoch } else { Rule::Fence };
+            self.broken(rule, why);
+        }
+        let holder = *self.holders.entry(epoch).or_insert(*life);
+        if holder != *life {
+            let other = self.lives.get(&holder).map(ToString::to_string).unwrap_or_default();
+            self.broken(Rule::Epoch, format!("{from} {what} at epoch {epoch}, which {other} has written at"));
+        }
+        match call {
+            Call::CreateLease(content) | Call::ReplaceLease { content, .. } => {
+                if content.holder.is_some() {
+                    self.renewals.insert(*life, (*now, content.duration.0));
+                }
+                let stands = lease.map_or(0, |l| l.epoch);
+                if stands < self.highest {
+                    self.broken(Rule::Epoch, format!("the Lease went back from epoch {} to {stands} by {from}", self.highest));
+                }
+                self.highest = self.highest.max(stands);
+            }
+            Call::CreateRecord(_) => {
+                self.records += 1;
+                if self.records > 1 {
+                    self.broken(Rule::Boot, format!("{from} made a second record"));
+                }
+            }
+            Call::ReplaceRecord(..) => {
+                let stands = record.map_or(0, |r| r.epoch.0);
+                if stands < self.record_epoch {
+                    self.broken(Rule::Epoch, format!("the record went back from epoch {} to {stands}", self.record_epoch));
+                }
+                self.record_epoch = stands;
+            }
+            Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) => {}
+            Call::GetLease
+            | Call::GetRecord
+            | Call::GetSet
+            | Call::ListPods
+            | Call::ListClaims
+            | Call::GetOwnPod
+            | Call::GetOwnClaim
+            | Call::PostEvent(_) => {}
+        }
+    }
+
+    /// A database is started on data.
+    pub(crate) fn judge_start(&mut self, pod: &str, identity: Option<&str>, founder: bool, record: Option<&ClusterRecord>) {
+        match identity {
+            Some(identity) => {
+                let retired = record.is_some_and(|r| r.retired.keys().any(|i| i.as_str() == identity));
+                if retired {
+                    self.broken(Rule::Reuse, format!("{pod} starts on data of {identity}, which is retired"));
+                }
+            }
+            None if founder => {
+                self.founders += 1;
+                if self.founders > 1 {
+                    self.broken(Rule::Boot, format!("{pod} is started as a second founder"));
+                }
+                let named = record.and_then(|r| r.intent.as_ref()).is_some_and(|i| {
+                    matches!(&i.kind, IntentKind::Form { founder } if founder.name.as_str() == pod)
+                });
+                if !named {
+                    self.broken(Rule::Intent, format!("{pod} founds without an intent that names it"));
+                }
+            }
+            None => {
+                let named = record.and_then(|r| r.intent.as_ref()).is_some_and(|i| {
+                    matches!(&i.kind, IntentKind::Join { joiner, .. } if joiner.name.as_str() == pod)
+                });
+                if !named {
+                    self.broken(Rule::Intent, format!("{pod} starts as a new member without an intent that names it"));
+                }
+            }
+        }
+    }
+
+    /// A database begins to leave.
+    pub(crate) fn judge_leave(&mut self, pod: &str, identity: &str, record: Option<&ClusterRecord>) {
+        self.changes += 1;
+        let named = record.and_then(|r| r.intent.as_ref()).is_some_and(|i| {
+            matches!(&i.kind, IntentKind::Leave { leaver, identity: own, .. }
+                if leaver.name.as_str() == pod && own.as_str() == identity)
+        });
+        if !named {
+            self.broken(Rule::Intent, format!("{pod} leaves as {identity} without an intent that names it"));
+        }
+    }
+
+    /// Databases that move their part just now.
+    pub(crate) fn judge_moving(&mut self, moving: &[String]) {
+        if moving.len() > 1 {
+            self.broken(Rule::One, format!("{} join or leave at the same time", moving.join(" and ")));
+        }
+    }
+}
+
+impl World {
+    /// S-VALID, for all pilots at once.
+    pub(crate) fn judge_leaders(&mut self) {
+        let mut able: Vec<(String, u64)> = Vec::new();
+        let mut expired = None;
+        for agent in self.agents.values().filter(|a| !a.paused) {
+            let at = self.reads(agent.name());
+            if agent.pilot.believes_it_coordinates(at).is_none() {
+                continue;
+            }
+            let until = self.oracle.renewals.get(&agent.life).map_or(0, |(at, length)| at + length);
+            if until <= self.now && self.options.honest_clocks() {
+                expired = Some(format!("{} believes that it coordinates; its Lease ended at {until} ms", agent.id));
+            }
+            if let Some(epoch) = agent.pilot.may_change_membership(at) {
+                able.push((agent.id.to_string(), epoch.0));
+            }
+        }
+        if let Some(why) = expired {
+            self.oracle.broken(Rule::Valid, why);
+        }
+        if able.len() > 1 && self.options.honest_clocks() {
+            self.oracle.broken(Rule::Valid, format!("two may change membership at the same time: {able:?}"));
+        }
+    }
+}

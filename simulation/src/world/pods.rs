@@ -1,0 +1,482 @@
+//! Pods with their volumes: a kubelet, the launcher's own machine of production, and the database under it.
+
+use super::agents::Life;
+use super::cluster::PodSeen;
+use super::database::{Data, Databases, Stage, Start, Turn};
+use super::{Happening, World};
+use agent::event::Event;
+use agent::launch::accounts::Accounts;
+use agent::launch::default_care;
+use agent::launch::machine::{self, Client, Effect, End, Job, Machine, MachineSettings, Purpose, Signal};
+use agent::launch::memory::Memory;
+use agent::pilot::durable::Durable;
+use protocol::database::VolumeState;
+use protocol::id::{DatabaseIdentity, PilotName, Uid};
+use protocol::launcher::{Ask, Program, Reply};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What outlives pods.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Volume {
+    pub(crate) durable: Option<Durable>,
+    launcher: Memory,
+    accounts: Accounts,
+    pub(crate) data: Option<Data>,
+    aside: Vec<Data>,
+}
+
+/// A launcher's process.
+pub(crate) struct Launcher {
+    life: u64,
+    machine: Machine,
+    database: Option<Job>,
+    leave: Option<Job>,
+    asks: BTreeMap<u64, (Life, Option<u64>)>,
+    told: u64,
+}
+
+/// A pod as its kubelet has it.
+pub(crate) struct Pod {
+    uid: Uid,
+    pub(crate) claim: Uid,
+    agent: Option<Life>,
+    agent_again: Option<u64>,
+    pub(crate) launcher: Option<Launcher>,
+    launcher_again: Option<u64>,
+    /// Killed then, whatever it does.
+    dies: Option<u64>,
+    agent_told: bool,
+    ready: bool,
+}
+
+impl World {
+    /// What a kubelet does each time it looks.
+    pub(crate) fn kubelet(&mut self) {
+        let seen = self.cluster.pods();
+        let gone: Vec<PilotName> = self
+            .pods
+            .iter()
+            .filter(|(name, pod)| !seen.iter().any(|s| s.name == **name && s.uid == pod.uid))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.kill_pod(&name);
+        }
+        for pod in seen {
+            self.tend_pod(&pod);
+        }
+    }
+
+    fn tend_pod(&mut self, seen: &PodSeen) {
+        let name = &seen.name;
+        if !self.pods.contains_key(name) {
+            if let (Some(claim), true, None) = (&seen.claim, seen.bound, seen.ending) {
+                let begins = self.now + self.chances.kubelet.between(300, 2_500);
+                let pod = Pod {
+                    uid: seen.uid.clone(),
+                    claim: claim.clone(),
+                    agent: None,
+                    agent_again: Some(begins),
+                    launcher: None,
+                    launcher_again: Some(begins + 400),
+                    dies: None,
+                    agent_told: false,
+                    ready: false,
+                };
+                self.tell(format!("pod {name} is made on claim {}", short(claim.as_str())));
+                self.volumes.entry(claim.clone()).or_default();
+                self.pods.insert(name.clone(), pod);
+            } else if seen.ending.is_some() {
+                self.cluster.finish_pod(self.now, name, &seen.uid);
+            }
+            return;
+        }
+        let now = self.now;
+        let Some(pod) = self.pods.get_mut(name) else { return };
+        let (uid, claim) = (pod.uid.clone(), pod.claim.clone());
+        if let Some(grace) = seen.ending {
+            if pod.dies.is_none() {
+                pod.dies = Some(now + grace);
+                let launcher = pod.launcher.as_ref().map(|l| l.life);
+                self.tell(format!("pod {name} is told to end within {grace} ms"));
+                if let Some(life) = launcher {
+                    self.launcher_event(name, life, machine::Event::Terminate);
+                }
+                return;
+            }
+            if pod.dies.is_some_and(|at| now >= at) {
+                self.tell(format!("pod {name} has had its time and is killed"));
+                self.kill_pod(name);
+                self.cluster.finish_pod(now, name, &uid);
+                return;
+            }
+            if pod.launcher.is_none() {
+                match pod.agent {
+                    Some(agent) if !pod.agent_told => {
+                        // The sidecar is told only after the containers have ended.
+                        pod.agent_told = true;
+                        self.after(5, Happening::Hear(agent, Box::new(Event::Terminate)));
+                    }
+                    Some(_) => {}
+                    None => {
+                        self.tell(format!("pod {name} has ended"));
+                        self.pods.remove(name);
+                        self.cluster.finish_pod(now, name, &uid);
+                    }
+                }
+            }
+            return;
+        }
+        if pod.agent.is_none() && pod.agent_again.is_some_and(|at| now >= at) {
+            let life = self.start_agent(name, &uid, &claim);
+            if let Some(pod) = self.pods.get_mut(name) {
+                pod.agent = Some(life);
+            }
+        }
+        let Some(pod) = self.pods.get_mut(name) else { return };
+        if pod.launcher.is_none() && pod.launcher_again.is_some_and(|at| now >= at) {
+            self.start_launcher(name);
+        }
+        let Some(pod) = self.pods.get_mut(name) else { return };
+        if !pod.ready && pod.launcher.is_some() {
+            pod.ready = true;
+            self.cluster.set_running(now, name, &uid);
+        }
+    }
+
+    /// Everything in the pod is killed.
+    fn kill_pod(&mut self, name: &PilotName) {
+        self.databases.processes.remove(name);
+        if let Some(pod) = self.pods.remove(name)
+            && let Some(agent) = pod.agent
+        {
+            self.end_agent(agent, false);
+        }
+    }
+
+    /// An agent's process is no more: its container starts again, unless the pod ends.
+    pub(crate) fn agent_ended(&mut self, name: &PilotName, life: Life) {
+        let again = self.now + self.chances.kubelet.between(800, 6_000);
+        let Some(pod) = self.pods.get_mut(name).filter(|p| p.agent == Some(life)) else { return };
+        pod.agent = None;
+        pod.agent_again = Some(again);
+        if let Some(launcher) = pod.launcher.as_ref().map(|l| l.life) {
+            self.launcher_event(name, launcher, machine::Event::Gone(Client(life)));
+        }
+    }
+
+    fn start_launcher(&mut self, name: &PilotName) {
+        let life = self.fresh();
+        let at = self.reads(name);
+        let grace = self.options.grace;
+        let Some(pod) = self.pods.get_mut(name) else { return };
+        let Some(volume) = self.volumes.get(&pod.claim) else { return };
+        let settings = MachineSettings {
+            pod: pod.uid.clone(),
+            life,
+            grace: Duration::from_secs(grace),
+            reattach: Duration::from_secs(30),
+            care: default_care(),
+            command: vec!["database".to_owned()],
+            roots: Vec::new(),
+            boot: "model".to_owned(),
+        };
+        let (machine, effects) = Machine::new(settings, at, volume.launcher.clone(), volume.accounts.clone());
+        pod.launcher =
+            Some(Launcher { life, machine, database: None, leave: None, asks: BTreeMap::new(), told: 0 });
+        let agent = pod.agent;
+        self.launcher_effects(name, life, effects);
+        self.launcher_wakes(name, life);
+        if let Some(agent) = agent {
+            self.after(20, Happening::Ask(agent, None, Box::new(Ask::Watch)));
+        }
+    }
+
+    pub(crate) fn launcher_event(&mut self, name: &PilotName, life: u64, event: machine::Event) {
+        let at = self.reads(name);
+        let Some(launcher) = self.launcher(name, life) else { return };
+        let over = matches!(&event, machine::Event::Ended { job, .. } if launcher.database == Some(*job));
+        if over {
+            launcher.database = None;
+        }
+        let effects = launcher.machine.handle(at, event);
+        if over {
+            self.databases.processes.remove(name);
+        }
+        self.launcher_effects(name, life, effects);
+        self.launcher_wakes(name, life);
+    }
+
+    fn launcher(&mut self, name: &PilotName, life: u64) -> Option<&mut Launcher> {
+        self.pods.get_mut(name)?.launcher.as_mut().filter(|l| l.life == life)
+    }
+
+    fn launcher_wakes(&mut self, name: &PilotName, life: u64) {
+        let clock = self.clock(name);
+        let at = self.reads(name);
+        let Some(launcher) = self.launcher(name, life) else { return };
+        if let Some(wake) = launcher.machine.wake() {
+            let wait = u64::try_from(wake.since(at).as_millis()).unwrap_or(u64::MAX);
+            self.after(clock.wait(wait).max(1), Happening::Launcher(name.clone(), life, Box::new(machine::Event::Tick)));
+        }
+    }
+
+    pub(crate) fn launcher_on_disk(&mut self, name: &PilotName, life: u64, sequence: u64, memory: Memory) {
+        let Some(pod) = self.pods.get(name).filter(|p| p.launcher.as_ref().is_some_and(|l| l.life == life)) else {
+            return;
+        };
+        if let Some(volume) = self.volumes.get_mut(&pod.claim) {
+            volume.launcher = memory;
+        }
+        self.launcher_event(name, life, machine::Event::Remembered { sequence, result: Ok(()) });
+    }
+
+    fn launcher_effects(&mut self, name: &PilotName, life: u64, effects: Vec<Effect>) {
+        for effect in effects {
+            self.launcher_effect(name, life, effect);
+        }
+    }
+
+    fn launcher_effect(&mut self, name: &PilotName, life: u64, effect: Effect) {
+        let at_once = |event| Happening::Launcher(name.clone(), life, Box::new(event));
+        match effect {
+            Effect::Remember { sequence, memory } => {
+                let wait = self.chances.disk.between(1, 12);
+                self.after(wait, Happening::LauncherDisk(name.clone(), life, sequence, memory));
+            }
+            Effect::Account(accounts) => {
+                if let Some(volume) = self.pods.get(name).and_then(|p| self.volumes.get_mut(&p.claim)) {
+                    volume.accounts = *accounts;
+                }
+            }
+            Effect::StartDatabase { job, program, .. } => {
+                if let Some(launcher) = self.launcher(name, life) {
+                    launcher.database = Some(job);
+                }
+                self.start_database(name, &program);
+                let pid = u32::try_from(self.fresh()).unwrap_or(0);
+                self.after(0, at_once(machine::Event::Spawned { job, pid }));
+            }
+            Effect::RunProgram { job, purpose, .. } => {
+                self.after(0, at_once(machine::Event::Spawned { job, pid: 1 }));
+                match purpose {
+                    Purpose::Drain => {
+                        self.databases.drain(self.now, name);
+                        let wait = self.chances.disk.between(300, 3_000);
+                        self.after(wait, at_once(ended(job, 0)));
+                    }
+                    Purpose::Leave => self.begin_leave(name, life, job),
+                    Purpose::Tool => self.after(50, at_once(ended(job, 0))),
+                }
+            }
+            Effect::Signal { job, signal } => {
+                let Some(launcher) = self.launcher(name, life) else { return };
+                if launcher.database == Some(job) {
+                    let wait = match signal {
+                        Signal::Stop => self.chances.disk.between(200, 2_000),
+                        Signal::Kill => 1,
+                    };
+                    // It says no more; its end is heard when it has ended.
+                    self.after(wait, at_once(ended(job, if signal == Signal::Stop { 143 } else { 137 })));
+                } else {
+                    if launcher.leave == Some(job) {
+                        launcher.leave = None;
+                    }
+                    self.after(5, at_once(ended(job, 137)));
+                }
+            }
+            Effect::Reply { client, id, reply } => self.launcher_replies(name, life, client, id, reply),
+            Effect::Changed { clients, status } => {
+                for client in clients {
+                    self.after(1, Happening::Hear(client.0, Box::new(Event::Launcher(Some(status.clone())))));
+                }
+            }
+            Effect::Note(text) => self.tell(format!("launcher of {name}: {text}")),
+            Effect::Exit(code) => {
+                self.tell(format!("launcher of {name} ends with {code}"));
+                self.databases.processes.remove(name);
+                let again = self.now + 1_000;
+                if let Some(pod) = self.pods.get_mut(name) {
+                    pod.launcher = None;
+                    pod.launcher_again = Some(again);
+                    if let Some(agent) = pod.agent {
+                        self.after(2, Happening::Hear(agent, Box::new(Event::Launcher(None))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn launcher_replies(&mut self, name: &PilotName, life: u64, client: Client, id: u64, reply: Reply) {
+        let Some(launcher) = self.launcher(name, life) else { return };
+        let Some((agent, local)) = launcher.asks.remove(&id) else { return };
+        if agent != client.0 {
+            return;
+        }
+        let event = match (reply, local) {
+            (Reply::Status(status), None) => Event::Launcher(Some(Box::new(status))),
+            (_, None) => return,
+            (Reply::Refused(why), Some(id)) => Event::Local { id, result: Err(why) },
+            (Reply::Unsupported, Some(id)) => Event::Local { id, result: Err("unsupported".to_owned()) },
+            (Reply::Status(_) | Reply::Accepted | Reply::Tool(_), Some(id)) => Event::Local { id, result: Ok(()) },
+        };
+        self.after(1, Happening::Hear(agent, Box::new(event)));
+    }
+
+    pub(crate) fn ask_launcher(&mut self, agent: Life, local: Option<u64>, ask: Ask) {
+        let Some(name) = self.agents.get(&agent).map(|a| a.name().clone()) else { return };
+        let Some(launcher) = self.pods.get_mut(&name).and_then(|p| p.launcher.as_mut()) else {
+            if let Some(id) = local {
+                self.hear(agent, Event::Local { id, result: Err("the launcher is not there".to_owned()) });
+            }
+            return;
+        };
+        launcher.told += 1;
+        let (id, life) = (launcher.told, launcher.life);
+        launcher.asks.insert(id, (agent, local));
+        self.launcher_event(&name, life, machine::Event::Ask { client: Client(agent), id, ask });
+    }
+
+    fn start_database(&mut self, name: &PilotName, program: &Program) {
+        let Some(claim) = self.pods.get(name).map(|p| p.claim.clone()) else { return };
+        let mut words = program.argv.iter();
+        let start = match words.next().map(String::as_str) {
+            Some("founder") => Start::Founder,
+            Some("joiner") => Start::Joiner(words.filter_map(|w| PilotName::parse(w).ok()).collect()),
+            Some(_) | None => Start::Returner,
+        };
+        let record = self.cluster.record();
+        let Some(volume) = self.volumes.get_mut(&claim) else { return };
+        let identity = volume.data.as_ref().map(|d| d.identity.to_string());
+        self.oracle.judge_start(name.as_str(), identity.as_deref(), start == Start::Founder, record.as_ref());
+        self.databases.start(self.now, name, &claim, &mut volume.data, start);
+        let identity = volume.data.as_ref().map(|d| d.identity.to_string()).unwrap_or_default();
+        self.tell(format!("database {name} starts as {identity}"));
+    }
+
+    fn begin_leave(&mut self, name: &PilotName, life: u64, job: Job) {
+        let record = self.cluster.record();
+        let identity = self.databases.processes.get(name).map(|p| p.identity.to_string()).unwrap_or_default();
+        if let Some(launcher) = self.launcher(name, life) {
+            launcher.leave = Some(job);
+        }
+        let stage = self.databases.processes.get(name).map(|p| p.stage);
+        match stage {
+            // The database goes on by itself; the program waits for it.
+            Some(Stage::Leaving(_)) => {}
+            Some(Stage::Serving) => {
+                self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
+                self.databases.leave(self.now, name);
+                self.tell(format!("database {name} begins to leave as {identity}"));
+                self.judge_moving();
+            }
+            Some(Stage::Starting(_) | Stage::Joining(_) | Stage::Left | Stage::Draining) | None => {
+                let code = i32::from(stage != Some(Stage::Left));
+                self.after(300, Happening::Launcher(name.clone(), life, Box::new(ended(job, code))));
+            }
+        }
+    }
+
+    fn judge_moving(&mut self) {
+        let moving = |p: &super::database::Process| matches!(p.stage, Stage::Joining(_) | Stage::Leaving(_));
+        let moving: Vec<String> =
+            self.databases.processes.iter().filter(|(_, p)| moving(p)).map(|(n, _)| n.to_string()).collect();
+        self.oracle.judge_moving(&moving);
+    }
+
+    /// The databases gossip and go on.
+    pub(crate) fn turn_databases(&mut self) {
+        let mut databases = std::mem::replace(&mut self.databases, Databases::new(0));
+        databases.gossip(self.now, |a, b| self.reaches(a, b));
+        let names: Vec<PilotName> = databases.processes.keys().cloned().collect();
+        let mut turns = Vec::new();
+        for name in names {
+            let claim = databases.processes.get(&name).map(|p| p.claim.clone());
+            let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else { continue };
+            let turn = databases.turn(self.now, &name, &mut data, |peer| self.reaches(&name, peer));
+            if let Some(volume) = claim.and_then(|c| self.volumes.get_mut(&c)) {
+                volume.data = data;
+            }
+            turns.extend(turn.map(|t| (name, t)));
+        }
+        self.databases = databases;
+        for (name, turn) in turns {
+            self.tell(format!("database {name}: {turn:?}"));
+            match turn {
+                Turn::Exit(code) => self.kill_database(&name, Some(code)),
+                Turn::Joining => {
+                    self.oracle.changes += 1;
+                    self.judge_moving();
+                }
+                Turn::Serving => {}
+                Turn::Left => {
+                    let stay = self
+                        .pods
+                        .values()
+                        .filter_map(|p| self.volumes.get(&p.claim)?.data.as_ref())
+                        .filter(|d| d.bootstrapped && !d.decommissioned)
+                        .count();
+                    if stay < super::database::REPLICATION as usize {
+                        self.oracle.broken(super::oracle::Rule::Copies, format!("{name} left and {stay} members stay"));
+                    }
+                    if let Some(launcher) = self.pods.get_mut(&name).and_then(|p| p.launcher.as_mut())
+                        && let Some(job) = launcher.leave.take()
+                    {
+                        let life = launcher.life;
+                        self.launcher_event(&name, life, ended(job, 0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The database's process ends by itself, or is killed.
+    pub(crate) fn kill_database(&mut self, name: &PilotName, code: Option<i32>) {
+        if self.databases.processes.remove(name).is_none() {
+            return;
+        }
+        let Some(launcher) = self.pods.get_mut(name).and_then(|p| p.launcher.as_mut()) else { return };
+        let life = launcher.life;
+        let leave = launcher.leave.take();
+        if let Some(job) = launcher.database {
+            let end = End { code, signal: code.is_none().then_some(9), ..End::default() };
+            self.launcher_event(name, life, machine::Event::Ended { job, end });
+        }
+        if let Some(job) = leave {
+            self.after(100, Happening::Launcher(name.clone(), life, Box::new(ended(job, 1))));
+        }
+    }
+
+    /// What a driver sees of a volume without a running database: the identity is only what the pilot remembers.
+    pub(crate) fn volume_state(&self, claim: &Uid, known: Option<DatabaseIdentity>) -> VolumeState {
+        match (self.volumes.get(claim).and_then(|v| v.data.as_ref()), known) {
+            (None, _) => VolumeState::Empty,
+            (Some(_), Some(known)) => VolumeState::Holds(known),
+            (Some(_), None) => VolumeState::HoldsUnknown,
+        }
+    }
+
+    pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {
+        let Some((name, claim)) = self.agents.get(&agent).map(|a| (a.name().clone(), a.claim.clone())) else { return };
+        let runs = self.databases.processes.contains_key(&name);
+        let result = match self.volumes.get_mut(&claim) {
+            Some(_) if runs => Err("the database runs".to_owned()),
+            Some(volume) => {
+                volume.aside.extend(volume.data.take());
+                Ok(())
+            }
+            None => Err("there is no volume".to_owned()),
+        };
+        self.tell(format!("the data of {name} is moved aside: {result:?}"));
+        self.hear(agent, Event::Local { id: local, result });
+    }
+}
+
+fn ended(job: Job, code: i32) -> machine::Event {
+    machine::Event::Ended { job, end: End { code: Some(code), ..End::default() } }
+}
+
+fn short(uid: &str) -> &str {
+    uid.get(..8).unwrap_or(uid)
+}

@@ -1,0 +1,276 @@
+//! One run from its options to its outcome; many runs; and a failing one made small.
+
+use super::World;
+use super::oracle::Rule;
+use super::schedule::{Schedule, draw};
+use agent::pilot::Rules;
+use policies::decide::Bounds;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Bugs that are put in on purpose, so that it is seen that the simulator finds such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// A Lease is judged expired by its `renewTime` and the reader's wall clock.
+    WallClock,
+    /// The Lease is renewed by a merge patch without resourceVersion.
+    BlindRenewal,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::WallClock, Self::BlindRenewal];
+}
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// From which everything is drawn.
+    pub seed: u64,
+    /// Pods at first.
+    pub members: u32,
+    /// What goes wrong, and when.
+    pub schedule: Schedule,
+    /// When the faults end.
+    pub faults_end: u64,
+    /// How long after it everything must have come to rest.
+    pub patience: u64,
+    /// A bug put in on purpose.
+    pub planted: Option<Planted>,
+    /// Tell the story as it happens.
+    pub aloud: bool,
+    /// The part of the policy that pilots act by.
+    pub rules: Rules,
+    /// The grace period of pods, in seconds.
+    pub grace: u64,
+    /// Slowest and fastest clock, in millionths of true time.
+    pub rates: (u64, u64),
+    /// Rounds of gossip lost, in a thousand.
+    pub loss: u64,
+    /// The longest way of a message, in milliseconds.
+    pub latency: u64,
+}
+
+impl Options {
+    /// A calm run: nothing goes wrong.
+    pub fn calm(seed: u64, members: u32) -> Self {
+        Self {
+            seed,
+            members,
+            schedule: Vec::new(),
+            faults_end: 0,
+            patience: 600_000,
+            planted: None,
+            aloud: false,
+            rules: Rules {
+                lease: Duration::from_secs(10),
+                renew_every: Duration::from_secs(2),
+                margin: Duration::from_secs(1),
+                step: Duration::from_secs(1),
+                bounds: Bounds { min: 1, max: 50 },
+                hash: "model".to_owned(),
+            },
+            grace: 120,
+            rates: (980_000, 1_020_000),
+            loss: 0,
+            latency: 20,
+        }
+    }
+
+    /// A run of the swarm: everything is drawn from the seed.
+    pub fn swarm(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "swarm");
+        let members = u32::try_from(chance.between(3, 6)).unwrap_or(3);
+        let faults_end = chance.between(120, 420) * 1000;
+        let mut options = Self::calm(seed, members);
+        options.faults_end = faults_end;
+        options.schedule = draw(seed, members, faults_end);
+        options.patience = 900_000;
+        options.loss = if chance.happens(500) { 0 } else { chance.between(1, 200) };
+        options.latency = chance.between(2, 200);
+        options.grace = *chance.pick(&[20, 60, 120, 600]).unwrap_or(&120);
+        options
+    }
+
+    /// All clocks run well enough for the margins of the policy.
+    pub(crate) fn honest_clocks(&self) -> bool {
+        self.rates.0 >= 950_000 && self.rates.1 <= 1_050_000
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What was broken, if anything, and how.
+    pub verdict: Option<(Rule, String)>,
+    /// The hash of everything that happened.
+    pub hash: u64,
+    /// Simulated milliseconds.
+    pub simulated: u64,
+    /// When the cluster came to rest after the faults, if it did.
+    pub rested: Option<u64>,
+    /// Members at the end.
+    pub members: usize,
+    /// Writes refused because a later coordinator was there before.
+    pub refused: u64,
+    /// Joins and leaves begun.
+    pub changes: u64,
+    /// The last lines of the story.
+    pub story: Vec<String>,
+}
+
+/// So long the cluster must stay at rest.
+const STAYS: u64 = 20_000;
+
+impl World {
+    /// What keeps the cluster from rest, if anything.
+    pub fn unrest(&self) -> Option<(Rule, String)> {
+        let leaders = self.coordinators();
+        if leaders.len() != 1 {
+            let found: Vec<String> = leaders.iter().map(|(_, epoch)| epoch.to_string()).collect();
+            return Some((Rule::Coordinator, format!("{} pilots coordinate (epochs {})", found.len(), found.join(", "))));
+        }
+        let rest = |why: String| Some((Rule::Rest, why));
+        let Some(replicas) = self.cluster.replicas() else {
+            return rest("there is no set".to_owned());
+        };
+        let Some(record) = self.cluster.record() else {
+            return rest("the cluster is not founded".to_owned());
+        };
+        if let Some(intent) = &record.intent {
+            return rest(format!("{} is under way", intent.operation));
+        }
+        let wanted: BTreeSet<String> = (0..replicas).map(|n| format!("{}-{n}", super::cluster::SET)).collect();
+        let members: BTreeSet<String> = record.members.keys().map(ToString::to_string).collect();
+        if members != wanted {
+            return rest(format!("members are {members:?}, wanted are {wanted:?}"));
+        }
+        let roster: BTreeSet<String> = record.roster.iter().map(|v| v.name.to_string()).collect();
+        if roster != wanted {
+            return rest(format!("the roster is {roster:?}, wanted are {wanted:?}"));
+        }
+        for (name, member) in &record.members {
+            let serves = self.databases.processes.get(name).is_some_and(|p| {
+                p.stage == super::database::Stage::Serving && p.identity == member.identity
+            });
+            if !serves {
+                return rest(format!("{name} does not serve as {}", member.identity));
+            }
+        }
+        if self.databases.serving() != members.len() {
+            return rest(format!("{} databases serve, {} are members", self.databases.serving(), members.len()));
+        }
+        if self.cluster.pods().iter().any(|p| p.ending.is_some()) {
+            return rest("a pod is ending".to_owned());
+        }
+        None
+    }
+
+    /// Lets the time go on until the cluster has been at rest for a while; false when it does not come to rest in time.
+    pub fn settle(&mut self, within: u64) -> bool {
+        let end = self.now() + within;
+        let mut calm_since = None;
+        let mut last = None;
+        while self.oracle.verdict.is_none() {
+            match self.unrest() {
+                None => {
+                    let since = *calm_since.get_or_insert(self.now());
+                    if self.now() >= since + STAYS {
+                        return true;
+                    }
+                }
+                Some(why) => {
+                    calm_since = None;
+                    last = Some(why);
+                }
+            }
+            if self.now() >= end {
+                let (rule, why) = last.unwrap_or((Rule::Rest, "it rests now and then".to_owned()));
+                self.oracle.broken(rule, format!("after {within} ms without faults: {why}"));
+                return false;
+            }
+            let next = self.now() + 1_000;
+            self.run_until(next);
+        }
+        false
+    }
+
+    /// What the run has come to.
+    pub fn outcome(&self, rested: Option<u64>) -> Outcome {
+        Outcome {
+            seed: self.options.seed,
+            verdict: self.oracle.verdict.clone(),
+            hash: self.story.hash(),
+            simulated: self.now(),
+            rested,
+            members: self.cluster.record().map_or(0, |r| r.members.len()),
+            refused: self.oracle.refused,
+            changes: self.oracle.changes,
+            story: self.story.last(400),
+        }
+    }
+}
+
+/// Runs the faults, heals everything, and waits for rest.
+pub fn run(options: Options) -> Outcome {
+    let (faults_end, patience) = (options.faults_end, options.patience);
+    let mut world = World::new(options);
+    world.run_until(faults_end);
+    let mut rested = None;
+    if world.oracle.verdict.is_none() {
+        world.heal();
+        if world.settle(patience) {
+            rested = Some(world.now().saturating_sub(faults_end + STAYS));
+        }
+    }
+    world.outcome(rested)
+}
+
+/// The same failure with as few actions as leaving out single ones can find, within so many tries.
+pub fn minimise(options: &Options, tries: usize) -> (Options, Outcome) {
+    let mut best = options.clone();
+    let mut outcome = run(best.clone());
+    let Some((rule, _)) = outcome.verdict.clone() else {
+        return (best, outcome);
+    };
+    let mut left = tries;
+    let mut size = best.schedule.len().div_ceil(2);
+    while size > 0 && left > 0 {
+        let mut from = 0;
+        while from < best.schedule.len() && left > 0 {
+            let mut smaller = best.clone();
+            let to = (from + size).min(smaller.schedule.len());
+            smaller.schedule.drain(from..to);
+            left -= 1;
+            let again = run(smaller.clone());
+            if again.verdict.as_ref().is_some_and(|(r, _)| *r == rule) {
+                best = smaller;
+                outcome = again;
+            } else {
+                from += size;
+            }
+        }
+        size = if size == 1 { 0 } else { size.div_ceil(2) };
+    }
+    (best, outcome)
+}
+
+/// A failure as a person reads it.
+pub fn report(options: &Options, outcome: &Outcome, lines: usize) -> String {
+    let mut text = String::new();
+    if let Some((rule, why)) = &outcome.verdict {
+        let _ = writeln!(text, "seed {}: {rule} is broken: {why}", outcome.seed);
+    }
+    let _ = writeln!(text, "members {}, faults until {} ms, schedule:", options.members, options.faults_end);
+    for (at, action) in &options.schedule {
+        let _ = writeln!(text, "  {at:>8} ms  {action}");
+    }
+    let _ = writeln!(text, "the last of the story:");
+    for line in outcome.story.iter().rev().take(lines).rev() {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
+}

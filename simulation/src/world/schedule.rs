@@ -1,0 +1,125 @@
+//! Faults as a list of timed actions drawn from a seed: a failing run shrinks by leaving actions out.
+
+use super::chance::Chance;
+use std::fmt;
+
+/// Whom a fault meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whom {
+    /// The pod of this ordinal.
+    Ordinal(u32),
+    /// Whoever believes that it coordinates then; the pod of ordinal 0 where nobody does.
+    Coordinator,
+}
+
+/// One thing that goes wrong, or that a user does. Lengths are milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The agent's process is killed; its container is started again.
+    KillAgent(Whom),
+    /// The agent's process is stopped (SIGSTOP) and goes on later.
+    Pause(Whom, u64),
+    /// These pods hear nothing of the others, nor their databases of theirs.
+    Cut(Vec<u32>, u64),
+    /// This pod's agent does not reach the API.
+    CutApi(Whom, u64),
+    /// Nobody reaches the API.
+    ApiOutage(u64),
+    /// Requests fare badly, so many in a thousand.
+    ApiFates(u64, u64),
+    /// The next write of this pilot reaches the API only so much later.
+    HoldWrite(Whom, u64),
+    /// Somebody deletes the Lease.
+    DeleteLease,
+    /// Somebody empties the Lease.
+    EmptyLease,
+    /// Somebody sets the wall clock of a pod's machine.
+    WallJump(u32, i64),
+    /// A user sets the size.
+    Scale(u32),
+    /// A user deletes a pod.
+    DeletePod(u32),
+    /// The database process is killed.
+    KillDatabase(u32),
+    /// A user deletes the set with everything under that name, and makes another one of the same name.
+    Recreate(u32),
+}
+
+impl Action {
+    /// The family it belongs to: whole families are left out of half of the runs.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::KillAgent(_) => "kill",
+            Self::Pause(..) => "pause",
+            Self::Cut(..) | Self::CutApi(..) => "cut",
+            Self::ApiOutage(_) => "outage",
+            Self::ApiFates(..) => "fates",
+            Self::HoldWrite(..) => "held",
+            Self::DeleteLease | Self::EmptyLease => "lease",
+            Self::WallJump(..) => "wall",
+            Self::Scale(_) => "scale",
+            Self::DeletePod(_) => "delete",
+            Self::KillDatabase(_) => "database",
+            Self::Recreate(_) => "recreate",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Timed actions, in order of time.
+pub type Schedule = Vec<(u64, Action)>;
+
+/// Draws a schedule for a run of `members` pods whose faults end at `end`.
+pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
+    let mut schedule: Schedule = Vec::new();
+    let many = u64::from(members);
+    for family in ["kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database"] {
+        let mut chance = Chance::of(seed, family);
+        if chance.happens(500) {
+            continue;
+        }
+        // The mean pause between two of a kind, drawn as well, so that quiet and wild runs both come up.
+        let mean = chance.between(20_000, 120_000);
+        let mut at = chance.between(5_000, 60_000);
+        while at < end {
+            let whom = |chance: &mut Chance| {
+                if chance.happens(500) {
+                    Whom::Coordinator
+                } else {
+                    Whom::Ordinal(u32::try_from(chance.below(many)).unwrap_or(0))
+                }
+            };
+            let ordinal = |chance: &mut Chance| u32::try_from(chance.below(many)).unwrap_or(0);
+            let action = match family {
+                "kill" => Action::KillAgent(whom(&mut chance)),
+                "pause" => Action::Pause(whom(&mut chance), chance.between(500, 40_000)),
+                "cut" if chance.happens(300) => Action::CutApi(whom(&mut chance), chance.between(3_000, 60_000)),
+                "cut" => {
+                    let side = (0..members).filter(|_| chance.happens(400)).collect();
+                    Action::Cut(side, chance.between(1_000, 60_000))
+                }
+                "outage" => Action::ApiOutage(chance.between(1_000, 60_000)),
+                "fates" => Action::ApiFates(chance.between(10, 300), chance.between(5_000, 90_000)),
+                "held" => Action::HoldWrite(whom(&mut chance), chance.between(2_500, 120_000)),
+                "lease" if chance.happens(500) => Action::DeleteLease,
+                "lease" => Action::EmptyLease,
+                "wall" => {
+                    let by = i64::try_from(chance.below(1_200_000)).unwrap_or(0) - 600_000;
+                    Action::WallJump(ordinal(&mut chance), by)
+                }
+                "scale" => Action::Scale(u32::try_from(chance.between(2, many + 2)).unwrap_or(3)),
+                "delete" => Action::DeletePod(ordinal(&mut chance)),
+                _ => Action::KillDatabase(ordinal(&mut chance)),
+            };
+            schedule.push((at, action));
+            at += chance.between(mean / 2, mean * 2);
+        }
+    }
+    schedule.sort_by_key(|(at, _)| *at);
+    schedule
+}
