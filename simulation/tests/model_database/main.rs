@@ -39,7 +39,8 @@ async fn every_acknowledged_row_outlives_growing_shrinking_and_the_loss_of_any_o
     }
     members[0].kill();
     writer.writes(100).await;
-    members[0].start_elsewhere(StartKind::Return, &[members[1].address]);
+    let seed = members[1].address;
+    members[0].start_elsewhere(StartKind::Return, &[seed]);
     members[0].serves().await;
     agreed(&members).await;
     let acknowledged = writer.stop().await;
@@ -60,7 +61,8 @@ async fn a_killed_member_is_down_after_silence_and_comes_back_as_itself_at_anoth
     let id = members[2].identity().await;
     members[2].kill();
     until("it is down", async || members[0].sees(&id).await == Some((RingStatus::Normal, Some(false)))).await;
-    members[2].start_elsewhere(StartKind::Return, &[members[0].address]);
+    let seed = members[0].address;
+    members[2].start_elsewhere(StartKind::Return, &[seed]);
     members[2].serves().await;
     assert_eq!(members[2].identity().await, id);
     agreed(&members).await;
