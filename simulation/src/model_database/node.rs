@@ -210,7 +210,7 @@ impl Node {
     pub(super) async fn gossip(&self, peer: &DatabaseIdentity) -> Result<(), String> {
         let entries = self.ring.borrow().entries();
         match self.ask(peer, PeerAsk::Gossip(entries)).await? {
-            PeerReply::Gossip { entries, .. } => {
+            PeerReply::Gossip(entries) => {
                 self.merge(entries);
                 Ok(())
             }
@@ -235,10 +235,8 @@ pub(super) fn unexpected(reply: &PeerReply) -> String {
     match reply {
         PeerReply::OtherRing => "knows another ring".to_owned(),
         PeerReply::Refused(why) => why.clone(),
-        PeerReply::Gossip { .. }
-        | PeerReply::Done
-        | PeerReply::Row(_)
-        | PeerReply::Keys(_)
-        | PeerReply::Page { .. } => "answered another question".to_owned(),
+        PeerReply::Gossip(_) | PeerReply::Done | PeerReply::Row(_) | PeerReply::Keys(_) | PeerReply::Page { .. } => {
+            "answered another question".to_owned()
+        }
     }
 }

@@ -105,8 +105,9 @@ pub(super) fn answer(node: &Node, ask: PeerAsk) -> PeerReply {
         // Whoever starts does not know its own next word yet; whoever has left has nothing to do with the ring.
         PeerAsk::Gossip(_) if matches!(mode, Mode::Starting | Mode::Left) => refuse(),
         PeerAsk::Gossip(entries) => {
+            let known: Vec<_> = entries.iter().map(|e| (e.id.clone(), e.age())).collect();
             node.merge(entries);
-            PeerReply::Gossip { from: node.id.clone(), entries: node.ring.borrow().entries() }
+            PeerReply::Gossip(node.ring.borrow().news_to(&known))
         }
         PeerAsk::Put { .. } if !may_hold => refuse(),
         PeerAsk::Put { ring, .. } if !same(ring) => PeerReply::OtherRing,

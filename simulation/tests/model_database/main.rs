@@ -6,6 +6,8 @@ use agent::driver::model::Behaviour;
 use agent::driver::{Driver, LocalStep, MovedAside, StartKind};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use ring::{Member, Writer, agreed, missing, quick, ring, table, until};
+use simulation::sandbox::client::{RowWriter, Store, WriterSettings};
+use std::net::SocketAddr;
 use std::process::Output;
 
 fn said(output: &Output) -> String {
@@ -240,4 +242,17 @@ async fn a_stopped_process_costs_no_quorum_and_wakes_as_a_member() {
     for number in acknowledged.iter().take(50) {
         assert_eq!(reader.read(*number).await, Ok(true), "row {number}");
     }
+}
+
+#[tokio::test]
+async fn the_sandboxs_writer_counts_the_models_acknowledgements_too() {
+    let members = ring(3, &quick()).await;
+    let contacts = members.iter().map(|m| SocketAddr::from((m.address, 9042))).collect();
+    let (_keep, contacts) = tokio::sync::watch::channel(contacts);
+    let settings = WriterSettings { store: Store::Model, ..WriterSettings::default() };
+    let mut writer = RowWriter::start(contacts, settings);
+    until("rows are acknowledged", async || writer.acknowledged() >= 200).await;
+    writer.stop().await;
+    let read = writer.read_back().await.expect("reads");
+    assert_eq!((read.acknowledged, read.missing), (writer.acknowledged(), Vec::new()));
 }
