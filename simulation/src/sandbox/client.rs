@@ -3,15 +3,17 @@
 
 mod gaps;
 mod rows;
+mod store;
 
 pub use gaps::Gap;
+pub use store::Store;
 
-use rows::Rows;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store::Rows;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -19,6 +21,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 /// How a writer writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSettings {
+    /// The database.
+    pub store: Store,
     /// The keyspace it makes and uses.
     pub keyspace: String,
     /// Copies of each row; written and read at QUORUM of them.
@@ -31,7 +35,13 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self { keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
+        Self {
+            store: Store::Cassandra,
+            keyspace: "tour".to_owned(),
+            replication: 3,
+            rows_per_second: 200,
+            row_bytes: 100,
+        }
     }
 }
 
