@@ -1,5 +1,6 @@
 //! The pilot: a step machine that decides, and adapters that translate.
 
+pub mod cli;
 pub mod driver;
 pub mod effect;
 pub mod event;
