@@ -142,8 +142,8 @@ pub(crate) fn carry_on(
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {
     let word = kind.name();
-    let obeyed = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), word));
-    if obeyed || !report.database.wants_start {
+    // That it obeyed once says nothing of what became of it: as long as it asks to start, it is told again.
+    if !report.database.wants_start {
         return plan.wait(name, rule, format!("{name} is {}", phase_word(report.database.phase)));
     }
     let fact = match word {

@@ -294,6 +294,21 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
 }
 
 #[test]
+fn a_joiner_whose_start_failed_is_ordered_again() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-join"), OrderName::Join));
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Join { .. }, .. })));
+    pilot(&mut world, 3).database.wants_start = false;
+    assert!(plan(&world).act.is_none(), "while it tries, it is not told again");
+}
+
+#[test]
 fn a_member_beyond_the_size_leaves_under_an_intent() {
     let world = healthy(&[0, 1, 2, 3], 3);
     assert_eq!(
