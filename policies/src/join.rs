@@ -160,6 +160,28 @@ fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, k
     )
 }
 
+/// Why a member that is held cannot start as who it was.
+fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Option<(Rule, String)> {
+    let database = &world.live_report(name)?.database;
+    if !database.wants_start {
+        return None;
+    }
+    match database.volume.as_ref()? {
+        VolumeState::Empty => Some((
+            Rule::UnknownHolds,
+            format!(
+                "its volume is empty although it is a member as {}: replacing it needs an approval",
+                member.identity
+            ),
+        )),
+        VolumeState::Holds(found) if *found != member.identity => Some((
+            Rule::UnknownDataStays,
+            format!("its volume holds {found} although it is a member as {}", member.identity),
+        )),
+        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Unreadable => None,
+    }
+}
+
 /// Whether a new member may begin to join, and which.
 pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
@@ -183,6 +205,8 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
                         member.identity
                     ),
                 );
+            } else if let Some((rule, why)) = cannot_return(world, name, member) {
+                plan.note(Verdict::Refuse, name, rule, why);
             }
             continue;
         }

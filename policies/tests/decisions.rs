@@ -308,6 +308,24 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
 }
 
 #[test]
+fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    let held = pilot(&mut world, 2);
+    held.database.phase = DatabasePhase::Held;
+    held.database.volume = Some(VolumeState::Empty);
+    held.database.wants_start = true;
+    held.ring = None;
+    let plan = plan(&world);
+    assert_eq!(plan.act, None);
+    assert!(
+        plan.reasons
+            .iter()
+            .any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
+        "{plan:?}"
+    );
+}
+
+#[test]
 fn a_joiner_whose_start_failed_is_ordered_again() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
