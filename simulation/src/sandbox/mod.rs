@@ -6,4 +6,5 @@ pub mod distribution;
 pub mod engine;
 pub mod layout;
 pub mod manifests;
+pub mod multicall;
 pub mod process;

@@ -2,13 +2,15 @@
 
 pub mod evidence;
 pub mod observer;
+pub mod shown;
 pub mod steps;
 
 use crate::sandbox::client::{RowWriter, WriterSettings};
 use crate::sandbox::engine::{PodView, Sandbox, SandboxError};
 use agent::pilot::state::StateDocument;
 use evidence::Evidence;
-use observer::{Observer, Snapshot};
+pub use observer::Snapshot;
+use observer::Observer;
 use protocol::database::DatabasePhase;
 use std::future::Future;
 use std::time::{Duration, Instant};
