@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod fetch;
+mod install;
 mod paint;
 mod policy;
 mod status;
@@ -49,6 +50,11 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Runs a database under the care of its pilot: the entrypoint of the database container.
     Launch(LaunchArgs),
+    /// Copies this program into a folder: what an init container runs, so that the database's container has a launcher.
+    Install {
+        /// The folder; the file is called `pilot` there.
+        folder: std::path::PathBuf,
+    },
     /// Shows what a pilot knows of its mesh, on one screen.
     Status(StatusArgs),
     /// Tells the last decisions with their reasons, newest first.
@@ -164,6 +170,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
+        Command::Install { folder } => install::run(&folder),
         Command::Status(args) => blocking(status::run(args)),
         Command::Why(args) => blocking(why::run(args)),
         Command::Policy { command } => policy::run(command),
