@@ -2,6 +2,7 @@
 
 pub mod conformance;
 pub mod kubernetes;
+pub mod model_database;
 pub mod sandbox;
 pub mod story;
 pub mod world;

@@ -17,6 +17,7 @@ pub use agent::{AgentArgs, ArgFaults, CheckedArgs, DatabaseKind};
 
 use crate::launch::LaunchArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -167,7 +168,12 @@ type Done = Result<u8, String>;
 
 /// Runs the whole program.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    run_from(std::env::args_os())
+}
+
+/// Runs what these arguments say, the program's name first: for a binary that carries the pilot among other things.
+pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let done = match Cli::parse_from(args).command {
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
         Command::Install { folder } => install::run(&folder),

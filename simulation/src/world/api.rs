@@ -99,7 +99,9 @@ impl World {
     /// The bug of a published Lease library: renewal by merge patch without resourceVersion and uid.
     fn plant_blind_renewal(&self, call: &Call, http: HttpCall) -> HttpCall {
         match (self.options.planted, call, &http.body) {
-            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body)) if content.holder.is_some() => {
+            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body))
+                if content.holder.is_some() =>
+            {
                 let mut body = body.clone();
                 for key in ["uid", "resourceVersion"] {
                     if let Some(meta) = body["metadata"].as_object_mut() {
