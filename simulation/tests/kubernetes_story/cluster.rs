@@ -96,7 +96,7 @@ impl Cluster {
 
     /// The endpoint of a pilot, whoever can reach the pod.
     pub async fn pilot(&self, pod: &str, endpoint: &str) -> Option<String> {
-        get(self.at, &format!("/api/v1/namespaces/{}/pods/{pod}:7302/proxy{endpoint}", self.namespace)).await
+        get(self.at, &format!("/api/v1/namespaces/{}/pods/{pod}:7300/proxy{endpoint}", self.namespace)).await
     }
 }
 

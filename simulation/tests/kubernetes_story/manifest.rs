@@ -59,11 +59,12 @@ fn shrink(set: &mut Value, images: &Images) -> Result<(), String> {
 }
 
 fn hurry(map: &mut Value) -> Result<(), String> {
-    let text = map["data"]["cassandra.json"].as_str().ok_or("the settings have no cassandra.json")?;
-    let mut settings: Value = serde_json::from_str(text).map_err(|error| format!("cassandra.json: {error}"))?;
+    let text = map["data"]["driver.yaml"].as_str().ok_or("the settings have no driver.yaml")?;
+    let mut settings: Value = serde_saphyr::from_str(text).map_err(|error| format!("driver.yaml: {error}"))?;
     settings["heap"] = json!("256M");
     settings["frugal"] = json!(true);
     settings["timing"] = json!("short");
-    map["data"]["cassandra.json"] = json!(settings.to_string());
+    // JSON is YAML as well.
+    map["data"]["driver.yaml"] = json!(settings.to_string());
     Ok(())
 }
