@@ -1,8 +1,11 @@
 //! The pilot: a step machine that decides, and adapters that translate.
 
+pub mod cli;
 pub mod driver;
 pub mod effect;
 pub mod event;
+#[cfg(test)]
+mod golden;
 pub mod gossip;
 pub mod http;
 pub mod keyring;

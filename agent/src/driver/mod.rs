@@ -5,6 +5,7 @@
 //! `Unknown` or `None`, never guessed.
 
 pub mod cassandra;
+pub mod model;
 
 use protocol::database::{DatabaseState, VolumeState};
 use protocol::id::DatabaseIdentity;
@@ -125,11 +126,7 @@ pub trait ToolRunner: Send + Sync {
     ///
     /// # Errors
     /// When it is not known what the tool did.
-    fn run<'a>(
-        &'a self,
-        program: &'a Program,
-        timeout: Duration,
-    ) -> BoxFuture<'a, Result<ToolOutcome, ToolError>>;
+    fn run<'a>(&'a self, program: &'a Program, timeout: Duration) -> BoxFuture<'a, Result<ToolOutcome, ToolError>>;
 }
 
 /// A tool's outcome is not known.
@@ -176,9 +173,7 @@ pub enum RenderError {
         address: IpAddr,
     },
     /// An empty name, or one that the database cannot carry.
-    #[error(
-        "{what} is `{found}` but must be 1 to 64 letters, digits, spaces, `-`, `_` or `.`: choose another name"
-    )]
+    #[error("{what} is `{found}` but must be 1 to 64 letters, digits, spaces, `-`, `_` or `.`: choose another name")]
     Name {
         /// Which name.
         what: &'static str,

@@ -135,6 +135,7 @@ impl Pilot {
         if running
             && self.durable.identity.is_some()
             && permitted == Some((self.setup.pod.clone(), None))
+            && self.local.started != Some((StartAs::Returner, self.durable.identity.clone()))
             && !self.is_ending()
             && self.local.acts.is_empty()
         {

@@ -70,7 +70,10 @@ pub async fn look(
     loop {
         let now = watched.borrow_and_update().clone();
         let pause = match &now.process {
-            Some(process @ (ProcessState::Running { .. } | ProcessState::Draining { .. } | ProcessState::Stopping { .. })) => {
+            Some(
+                process
+                @ (ProcessState::Running { .. } | ProcessState::Draining { .. } | ProcessState::Stopping { .. }),
+            ) => {
                 let look = Look { process, address, tools: &tools, deadline: LOOK_WITHIN };
                 let state = driver.probe(look).await;
                 if events.send(Event::Database(Box::new(state))).await.is_err() {

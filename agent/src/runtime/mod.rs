@@ -135,7 +135,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         let mut rng = rand::rng();
         (rng.random::<u64>(), rng.random::<u128>())
     };
-    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5)).map_err(|e| AgentError::Keys(e.to_string()))?;
+    let keys = KeyRingWatch::start(settings.keys.clone(), Duration::from_secs(5))
+        .map_err(|e| AgentError::Keys(e.to_string()))?;
     let mesh = ClusterId::new(settings.mesh.clone());
 
     let mut last_life = generation;
@@ -147,7 +148,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         advertise: SocketAddr::new(settings.address, settings.gossip.port()),
         cluster: mesh.clone(),
         ring: keys.ring(),
-        seeds: resolve(&settings.seeds).await,
+        seeds: resolve(&settings).await,
         next_generation: Box::new(move |given| {
             // A life of the process leaves room for these before the next one's.
             last_life = protocol::id::Generation(last_life.max(given).0.saturating_add(1));
@@ -194,15 +195,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     };
     let (keep, mut kept) = keeper::keep(memory.file.clone());
     let (events, mut inbox) = mpsc::channel::<Event>(256);
-    let (watched_to, watched) =
-        watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
-    tokio::spawn(member::look(
-        settings.driver.clone(),
-        settings.address,
-        launcher.clone(),
-        watched,
-        events.clone(),
-    ));
+    let (watched_to, watched) = watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
+    tokio::spawn(member::look(settings.driver.clone(), settings.address, launcher.clone(), watched, events.clone()));
     let place = Place {
         cluster_name: settings.cluster_name.clone(),
         address: settings.address,
@@ -282,7 +276,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             _ = house.tick() => {
                 rounds = rounds.wrapping_add(1);
                 if rounds % 5 == 1 {
-                    gossip.seeds(&resolve(&settings.seeds).await);
+                    gossip.seeds(&resolve(&settings).await);
                 }
                 if let Some(path) = &settings.cuts {
                     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -562,9 +556,16 @@ fn parse_cut(text: &str) -> Cut {
     if names.is_empty() { Cut::Nobody } else { Cut::From(names) }
 }
 
-async fn resolve(seeds: &[String]) -> Vec<SocketAddr> {
+async fn resolve(settings: &AgentSettings) -> Vec<SocketAddr> {
+    let mut seeds = settings.seeds.clone();
+    if let Some(path) = &settings.seed_file {
+        match std::fs::read_to_string(path) {
+            Ok(text) => seeds.extend(text.split_whitespace().map(ToOwned::to_owned)),
+            Err(error) => tracing::debug!(%error, "the seed file cannot be read just now"),
+        }
+    }
     let mut found = Vec::new();
-    for seed in seeds {
+    for seed in &seeds {
         match tokio::time::timeout(Duration::from_secs(1), tokio::net::lookup_host(seed)).await {
             Ok(Ok(addresses)) => found.extend(addresses),
             Ok(Err(error)) => tracing::debug!(%seed, %error, "a seed has no address yet"),

@@ -38,6 +38,8 @@ pub struct AgentSettings {
     pub http: SocketAddr,
     /// Where peers may be found at first: `host:port`, resolved again and again.
     pub seeds: Vec<String>,
+    /// A file with such addresses, one a line.
+    pub seed_file: Option<PathBuf>,
     /// A kubeconfig; without one the pod's own service account is used.
     pub kubeconfig: Option<PathBuf>,
     /// The database's driver.

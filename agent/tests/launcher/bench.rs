@@ -3,9 +3,7 @@
 use agent::launch::{LaunchSettings, run_to_code};
 use agent::launch_client::{LauncherClient, LauncherEvent};
 use protocol::id::{DatabaseIdentity, OperationId, Uid};
-use protocol::launcher::{
-    Ask, Care, DatabaseProgram, LauncherStatus, ProcessState, Program, Reply, StartPermission,
-};
+use protocol::launcher::{Ask, Care, DatabaseProgram, LauncherStatus, ProcessState, Program, Reply, StartPermission};
 use protocol::time::Millis;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -48,11 +46,7 @@ pub(crate) fn be_a_launcher() {
         command: vec!["false".to_owned()],
         roots: vec![dir.join("conf")],
         memory_events: Some(dir.join("memory.events")),
-        ..LaunchSettings::new(
-            dir.join("sock"),
-            dir.join("state"),
-            Uid::new(of("LAUNCHER_TEST_POD")),
-        )
+        ..LaunchSettings::new(dir.join("sock"), dir.join("state"), Uid::new(of("LAUNCHER_TEST_POD")))
     };
     let code = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,11 +76,7 @@ pub(crate) fn care() -> Care {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let bench = Self {
-            dir: tempfile::tempdir().unwrap(),
-            grace: Duration::from_secs(60),
-            pid_one: false,
-        };
+        let bench = Self { dir: tempfile::tempdir().unwrap(), grace: Duration::from_secs(60), pid_one: false };
         std::fs::write(bench.path("memory.events"), "oom_kill 0\n").unwrap();
         std::fs::create_dir(bench.path("conf")).unwrap();
         bench
@@ -113,19 +103,12 @@ impl Bench {
             false => Command::new(this),
             true => {
                 let mut command = Command::new("unshare");
-                command
-                    .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-                    .arg(this);
+                command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(this);
                 command
             }
         };
         let child = command
-            .args([
-                "--exact",
-                "stands_for_the_launcher",
-                "--ignored",
-                "--nocapture",
-            ])
+            .args(["--exact", "stands_for_the_launcher", "--ignored", "--nocapture"])
             .env("LAUNCHER_TEST_DIR", self.dir.path())
             .env("LAUNCHER_TEST_POD", pod)
             .env("LAUNCHER_TEST_GRACE", self.grace.as_millis().to_string())
@@ -133,10 +116,7 @@ impl Bench {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Running {
-            child,
-            dir: self.dir.path().to_owned(),
-        }
+        Running { child, dir: self.dir.path().to_owned() }
     }
 
     /// A database that writes a line when it starts and when it is told to stop.
@@ -163,18 +143,11 @@ impl Bench {
     }
 
     pub(crate) fn wait_for_log(&self, expected: &[&str]) {
-        wait_for(
-            &format!("{expected:?} in the log, which has {:?}", self.log()),
-            || self.log() == expected,
-        );
+        wait_for(&format!("{expected:?} in the log, which has {:?}", self.log()), || self.log() == expected);
     }
 
     pub(crate) fn database_pid(&self) -> u32 {
-        std::fs::read_to_string(self.path("pid"))
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap()
+        std::fs::read_to_string(self.path("pid")).unwrap().trim().parse().unwrap()
     }
 
     pub(crate) async fn agent(&self) -> Agent {
@@ -183,11 +156,7 @@ impl Bench {
         let Some(LauncherEvent::Connected(last)) = first else {
             panic!("{first:?} instead of a connection");
         };
-        Agent {
-            client,
-            events,
-            last,
-        }
+        Agent { client, events, last }
     }
 }
 
@@ -227,13 +196,9 @@ impl Drop for Running {
         };
         let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if let Some(pid) = value["pid"].as_u64().filter(|pid| *pid > 1)
-            && std::fs::read_link("/proc/self/ns/pid")
-                .is_ok_and(|space| value["pid_space"].as_str() == space.to_str())
+            && std::fs::read_link("/proc/self/ns/pid").is_ok_and(|space| value["pid_space"].as_str() == space.to_str())
         {
-            let _ = Command::new("kill")
-                .args(["-KILL", "--", &format!("-{pid}")])
-                .stderr(Stdio::null())
-                .status();
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).stderr(Stdio::null()).status();
         }
     }
 }
@@ -261,11 +226,7 @@ impl Agent {
     }
 
     /// Waits until the state is so.
-    pub(crate) async fn until(
-        &mut self,
-        what: &str,
-        is: impl Fn(&LauncherStatus) -> bool,
-    ) -> LauncherStatus {
+    pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&LauncherStatus) -> bool) -> LauncherStatus {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !is(&self.last) {
             match tokio::time::timeout_at(deadline, self.events.recv()).await {
@@ -286,10 +247,7 @@ impl Agent {
 
     pub(crate) async fn lost(&mut self) {
         loop {
-            match tokio::time::timeout(PATIENCE, self.events.recv())
-                .await
-                .unwrap()
-            {
+            match tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap() {
                 Some(LauncherEvent::Lost) => return,
                 Some(LauncherEvent::Connected(status) | LauncherEvent::Changed(status)) => {
                     self.last = status;
@@ -303,17 +261,12 @@ impl Agent {
 pub(crate) fn start(program: DatabaseProgram, pod: &str) -> Ask {
     Ask::Start {
         program,
-        permission: StartPermission {
-            pod: Uid::new(pod),
-            identity: Some(DatabaseIdentity::new("host-1")),
-        },
+        permission: StartPermission { pod: Uid::new(pod), identity: Some(DatabaseIdentity::new("host-1")) },
     }
 }
 
 pub(crate) fn leave(operation: &str) -> Ask {
-    Ask::Leave {
-        operation: OperationId::new(operation),
-    }
+    Ask::Leave { operation: OperationId::new(operation) }
 }
 
 /// The process id of a database that runs.
@@ -329,17 +282,11 @@ pub(crate) fn pid(status: &LauncherStatus) -> Option<u32> {
 }
 
 pub(crate) fn shell(script: &str) -> Program {
-    Program {
-        argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        env: Default::default(),
-    }
+    Program { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), env: Default::default() }
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
     assert!(status.success(), "{name} to {pid}");
 }
 

@@ -1,6 +1,7 @@
 //! Who owns which field: the bookkeeping behind server-side apply.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -58,61 +59,54 @@ impl Ownership {
     pub(crate) fn of_new(value: &Value, manager: Manager, now: ModelTime) -> Self {
         let mut fields = FieldSet::new();
         collect(value, &mut String::new(), &mut fields);
-        Self {
-            entries: vec![Entry {
-                manager,
-                time: now,
-                fields,
-            }],
-        }
+        Self { entries: vec![Entry { manager, time: now, fields }] }
     }
 
     /// Whether anybody ever applied: only then do the entries show in the object.
     pub(crate) fn has_applied(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.manager.operation == Operation::Apply)
+        self.entries.iter().any(|entry| entry.manager.operation == Operation::Apply)
     }
 
     /// What is changed by an ordinary write changes hands.
     pub(crate) fn after_update(
-        &self,
+        self: &Arc<Self>,
         old: &Value,
         new: &Value,
         manager: &Manager,
         now: ModelTime,
-    ) -> Self {
+    ) -> Arc<Self> {
         let mut difference = Difference::default();
         difference.walk(old, new, &mut String::new());
-        let mut next = self.clone();
-        if difference.changed.is_empty() && difference.removed.is_empty() {
-            return next;
+        // The common case, a field changed again by its owner, is shared instead of copied.
+        let settled = |entry: &Entry| {
+            if entry.manager == *manager {
+                difference.changed.is_subset(&entry.fields)
+            } else {
+                difference.changed.is_disjoint(&entry.fields)
+            }
+        };
+        let is_known = difference.changed.is_empty() || self.entries.iter().any(|entry| entry.manager == *manager);
+        if difference.removed.is_empty() && is_known && self.entries.iter().all(settled) {
+            return Arc::clone(self);
         }
+        let mut next = Self::clone(self);
         for entry in &mut next.entries {
             let own = entry.manager == *manager;
-            entry.fields.retain(|path| {
-                !difference.removed.contains(path) && (own || !difference.changed.contains(path))
-            });
+            entry
+                .fields
+                .retain(|path| !difference.removed.contains(path) && (own || !difference.changed.contains(path)));
         }
         if !difference.changed.is_empty() {
-            match next
-                .entries
-                .iter_mut()
-                .find(|entry| entry.manager == *manager)
-            {
+            match next.entries.iter_mut().find(|entry| entry.manager == *manager) {
                 Some(entry) => {
                     entry.fields.append(&mut difference.changed);
                     entry.time = now;
                 }
-                None => next.entries.push(Entry {
-                    manager: manager.clone(),
-                    time: now,
-                    fields: difference.changed,
-                }),
+                None => next.entries.push(Entry { manager: manager.clone(), time: now, fields: difference.changed }),
             }
         }
         next.entries.retain(|entry| !entry.fields.is_empty());
-        next
+        Arc::new(next)
     }
 
     /// Lays what `manager` declares over the live object.
@@ -136,24 +130,15 @@ impl Ownership {
 
         let mut next = self.clone();
         let mut conflicts = Vec::new();
-        for entry in next
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.manager != *manager)
-        {
+        for entry in next.entries.iter_mut().filter(|entry| entry.manager != *manager) {
             let lost: Vec<String> = entry
                 .fields
                 .iter()
-                .filter(|path| {
-                    difference.changed.contains(*path) || difference.removed.contains(*path)
-                })
+                .filter(|path| difference.changed.contains(*path) || difference.removed.contains(*path))
                 .cloned()
                 .collect();
             for path in &lost {
-                conflicts.push(FieldConflict {
-                    manager: entry.manager.shown(),
-                    field: shown(path),
-                });
+                conflicts.push(FieldConflict { manager: entry.manager.shown(), field: shown(path) });
                 entry.fields.remove(path);
             }
         }
@@ -173,24 +158,13 @@ impl Ownership {
         dropped.sort_by_key(|path| !path.ends_with(ELEMENT));
         for path in dropped {
             let prefix = path.strip_suffix(ELEMENT).unwrap_or(path);
-            let is_needed = |owned: &String| {
-                owned == path || (path.ends_with(ELEMENT) && owned.starts_with(prefix))
-            };
-            if !wanted.iter().any(is_needed)
-                && !next
-                    .entries
-                    .iter()
-                    .any(|entry| entry.fields.iter().any(is_needed))
-            {
+            let is_needed = |owned: &String| owned == path || (path.ends_with(ELEMENT) && owned.starts_with(prefix));
+            if !wanted.iter().any(is_needed) && !next.entries.iter().any(|entry| entry.fields.iter().any(is_needed)) {
                 remove_path(&mut merged, path);
             }
         }
         if !wanted.is_empty() {
-            next.entries.push(Entry {
-                manager: manager.clone(),
-                time: now,
-                fields: wanted,
-            });
+            next.entries.push(Entry { manager: manager.clone(), time: now, fields: wanted });
         }
         next.entries.retain(|entry| !entry.fields.is_empty());
         Ok((merged, next))
@@ -276,9 +250,7 @@ impl Difference {
                     }
                 }
             }
-            (Value::Array(before), Value::Array(after))
-                if is_keyed(path, before) && is_keyed(path, after) =>
-            {
+            (Value::Array(before), Value::Array(after)) if is_keyed(path, before) && is_keyed(path, after) => {
                 let before = keyed(path, before);
                 let after = keyed(path, after);
                 for (key, value) in &after {
@@ -301,11 +273,7 @@ impl Difference {
                 collect(new, path, &mut self.changed);
                 let mut before = FieldSet::new();
                 collect(old, path, &mut before);
-                self.removed.extend(
-                    before
-                        .into_iter()
-                        .filter(|gone| !self.changed.contains(gone)),
-                );
+                self.removed.extend(before.into_iter().filter(|gone| !self.changed.contains(gone)));
             }
         }
     }
@@ -330,12 +298,7 @@ fn collect(value: &Value, path: &mut String, into: &mut FieldSet) {
                 path.truncate(length);
             }
         }
-        Value::Object(_)
-        | Value::Array(_)
-        | Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_) => {
+        Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             if !path.is_empty() {
                 into.insert(path.clone());
             }
@@ -386,10 +349,7 @@ fn push(path: &mut String, step: &str) -> usize {
 }
 
 fn field_name(path: &str) -> &str {
-    path.rsplit(STEP)
-        .next()
-        .and_then(|step| step.strip_prefix("f:"))
-        .unwrap_or("")
+    path.rsplit(STEP).next().and_then(|step| step.strip_prefix("f:")).unwrap_or("")
 }
 
 fn is_keyed(path: &str, items: &[Value]) -> bool {
@@ -404,7 +364,7 @@ fn keyed<'a>(path: &str, items: &'a [Value]) -> Vec<(String, &'a Value)> {
         .iter()
         .map(|item| match keys {
             Some(keys) => (format!("k:{}", element_key(item, keys)), item),
-            None => (format!("v:{item}"), item),
+            None => (format!("v:{}", shown_value(item)), item),
         })
         .collect()
 }
@@ -466,8 +426,7 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
         }
         let emptied = map.get_mut(key).is_some_and(|inner| {
             remove_steps(inner, rest, key);
-            inner.as_object().is_some_and(Map::is_empty)
-                || inner.as_array().is_some_and(Vec::is_empty)
+            inner.as_object().is_some_and(Map::is_empty) || inner.as_array().is_some_and(Vec::is_empty)
         });
         if emptied {
             map.remove(key);
@@ -479,23 +438,22 @@ fn remove_steps(value: &mut Value, steps: &[&str], field: &str) {
     };
     let keys = merge_keys(field, items);
     let position = items.iter().position(|item| match keys {
-        Some(keys) => first
-            .strip_prefix("k:")
-            .is_some_and(|wanted| element_key(item, keys) == wanted),
-        None => first
-            .strip_prefix("v:")
-            .is_some_and(|wanted| item.to_string() == wanted),
+        Some(keys) => first.strip_prefix("k:").is_some_and(|wanted| element_key(item, keys) == wanted),
+        None => first.strip_prefix("v:").is_some_and(|wanted| shown_value(item).as_str() == wanted),
     });
     if let Some(position) = position {
-        let is_key = |step: &str| {
-            keys.is_some_and(|keys| keys.iter().any(|key| step.strip_prefix("f:") == Some(key)))
-        };
+        let is_key = |step: &str| keys.is_some_and(|keys| keys.iter().any(|key| step.strip_prefix("f:") == Some(key)));
         if rest.is_empty() || rest == [ELEMENT] {
             items.remove(position);
         } else if !matches!(rest, [only] if is_key(only)) {
             remove_steps(&mut items[position], rest, "");
         }
     }
+}
+
+/// A plain value as a step of a path carries it: its JSON.
+fn shown_value(value: &Value) -> String {
+    value.to_string()
 }
 
 /// A path as people read it: `.spec.template.spec.containers[name="a"].image`.
@@ -507,10 +465,7 @@ fn shown(path: &str) -> String {
             text.push_str(field);
         } else if let Some(key) = step.strip_prefix("k:") {
             let pairs = serde_json::from_str::<Map<String, Value>>(key).unwrap_or_default();
-            let pairs: Vec<String> = pairs
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
+            let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
             text.push_str(&format!("[{}]", pairs.join(",")));
         } else if let Some(value) = step.strip_prefix("v:") {
             text.push_str(&format!("[={value}]"));
@@ -525,10 +480,7 @@ pub(crate) fn declared_part(body: &Value) -> Value {
     if let Some(metadata) = declared.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| !is_bookkeeping("f:metadata", key));
     }
-    if at(&declared, &["metadata"])
-        .and_then(Value::as_object)
-        .is_some_and(Map::is_empty)
-    {
+    if at(&declared, &["metadata"]).and_then(Value::as_object).is_some_and(Map::is_empty) {
         object(&mut declared).remove("metadata");
     }
     declared
@@ -539,12 +491,7 @@ mod tests {
     use super::*;
 
     fn manager(name: &str, operation: Operation) -> Manager {
-        Manager {
-            name: name.to_owned(),
-            operation,
-            subresource: String::new(),
-            api_version: "apps/v1".to_owned(),
-        }
+        Manager { name: name.to_owned(), operation, subresource: String::new(), api_version: "apps/v1".to_owned() }
     }
 
     fn containers(image: &str) -> Value {
@@ -556,13 +503,7 @@ mod tests {
         let live = containers("one");
         let owned = Ownership::of_new(&live, manager("helm", Operation::Update), ModelTime(0));
         let conflicts = owned
-            .apply(
-                &live,
-                &containers("two"),
-                &manager("pilot", Operation::Apply),
-                false,
-                ModelTime(1),
-            )
+            .apply(&live, &containers("two"), &manager("pilot", Operation::Apply), false, ModelTime(1))
             .expect_err("helm owns the image");
         assert_eq!(
             conflicts,
@@ -578,14 +519,10 @@ mod tests {
         let live = containers("one");
         let owned = Ownership::of_new(&live, manager("helm", Operation::Apply), ModelTime(0));
         let pilot = manager("pilot", Operation::Apply);
-        let (same, shared) = owned
-            .apply(&live, &live, &pilot, false, ModelTime(1))
-            .expect("no conflict");
+        let (same, shared) = owned.apply(&live, &live, &pilot, false, ModelTime(1)).expect("no conflict");
         assert_eq!(same, live);
         assert_eq!(shared.entries.len(), 2);
-        let (forced, _) = owned
-            .apply(&live, &containers("two"), &pilot, true, ModelTime(1))
-            .expect("forced");
+        let (forced, _) = owned.apply(&live, &containers("two"), &pilot, true, ModelTime(1)).expect("forced");
         assert_eq!(forced, containers("two"));
     }
 
@@ -595,13 +532,9 @@ mod tests {
         let first = json!({"metadata": {"annotations": {"a": "1", "b": "2"}}});
         let owned = Ownership::of_new(&first, pilot.clone(), ModelTime(0));
         let second = json!({"metadata": {"annotations": {"a": "1"}}});
-        let (merged, next) = owned
-            .apply(&first, &second, &pilot, false, ModelTime(1))
-            .expect("own fields");
+        let (merged, next) = owned.apply(&first, &second, &pilot, false, ModelTime(1)).expect("own fields");
         assert_eq!(merged, second);
-        let (merged, _) = next
-            .apply(&merged, &json!({}), &pilot, false, ModelTime(2))
-            .expect("own fields");
+        let (merged, _) = next.apply(&merged, &json!({}), &pilot, false, ModelTime(2)).expect("own fields");
         assert_eq!(merged, json!({}));
     }
 
@@ -612,16 +545,9 @@ mod tests {
         let live = containers("one");
         let owned = Ownership::of_new(&live, helm.clone(), ModelTime(0));
         let mine = json!({"spec": {"containers": [{"name": "b", "image": "x"}]}});
-        let (live, owned) = owned
-            .apply(&live, &mine, &pilot, false, ModelTime(1))
-            .expect("another element");
-        assert_eq!(
-            live["spec"]["containers"].as_array().expect("list").len(),
-            2
-        );
-        let (live, _) = owned
-            .apply(&live, &json!({}), &pilot, false, ModelTime(2))
-            .expect("own element");
+        let (live, owned) = owned.apply(&live, &mine, &pilot, false, ModelTime(1)).expect("another element");
+        assert_eq!(live["spec"]["containers"].as_array().expect("list").len(), 2);
+        let (live, _) = owned.apply(&live, &json!({}), &pilot, false, ModelTime(2)).expect("own element");
         assert_eq!(live, containers("one"));
     }
 
@@ -631,20 +557,9 @@ mod tests {
         let owned = Ownership::of_new(&live, manager("helm", Operation::Apply), ModelTime(0));
         let mut scaled = live.clone();
         scaled["spec"]["replicas"] = json!(4);
-        let next = owned.after_update(
-            &live,
-            &scaled,
-            &manager("hpa", Operation::Update),
-            ModelTime(1),
-        );
+        let next = Arc::new(owned).after_update(&live, &scaled, &manager("hpa", Operation::Update), ModelTime(1));
         let conflicts = next
-            .apply(
-                &scaled,
-                &live,
-                &manager("helm", Operation::Apply),
-                false,
-                ModelTime(2),
-            )
+            .apply(&scaled, &live, &manager("helm", Operation::Apply), false, ModelTime(2))
             .expect_err("hpa owns the size now");
         assert_eq!(conflicts.len(), 1);
         assert_eq!(conflicts[0].field, ".spec.replicas");

@@ -3,9 +3,10 @@
 //! Pods, nodes and events do not: after a restart no process of before runs. Claims, sets, Leases and the rest keep
 //! their identities.
 
+use serde_json::{Value, json};
+
 use super::api::ModelApi;
 use super::resource::KindId;
-use serde_json::{Value, json};
 
 /// Kinds that end with the processes.
 const GONE: &[&str] = &["pods", "nodes", "events"];
@@ -28,7 +29,11 @@ impl ModelApi {
                 kinds.insert(format!("{}/{plural}", resource.group), json!(objects));
             }
         }
-        json!({ "revision": self.store().revision(), "kinds": kinds })
+        json!({
+            "revision": self.store().revision(),
+            "identities": self.store().identities_used(),
+            "kinds": kinds,
+        })
     }
 
     /// Puts a snapshot back into a fresh model.
@@ -37,6 +42,7 @@ impl ModelApi {
     /// When it is none.
     pub fn restore(&mut self, snapshot: &Value) -> Result<(), String> {
         let revision = snapshot["revision"].as_u64().ok_or("it names no revision: it is no snapshot")?;
+        let identities = snapshot["identities"].as_u64().ok_or("it counts no identities: it is no snapshot")?;
         let kinds = snapshot["kinds"].as_object().ok_or("it names no kinds: it is no snapshot")?;
         for (path, objects) in kinds {
             let (group, plural) = path.split_once('/').ok_or_else(|| format!("`{path}` names no kind"))?;
@@ -47,7 +53,7 @@ impl ModelApi {
                 self.store_mut().put_back(kind, &namespace, &name, object.clone());
             }
         }
-        self.store_mut().skip_identities(revision.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.store_mut().resume_after(revision, identities);
         Ok(())
     }
 }

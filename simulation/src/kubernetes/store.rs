@@ -33,11 +33,7 @@ impl Clone for Hook {
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(if self.0.is_some() {
-            "Hook(set)"
-        } else {
-            "Hook(none)"
-        })
+        formatter.write_str(if self.0.is_some() { "Hook(set)" } else { "Hook(none)" })
     }
 }
 
@@ -131,29 +127,17 @@ impl Store {
     /// One object.
     #[must_use]
     pub fn get(&self, kind: KindId, namespace: &str, name: &str) -> Option<&Arc<Value>> {
-        self.stored(kind, namespace, name)
-            .map(|stored| &stored.object)
+        self.stored(kind, namespace, name).map(|stored| &stored.object)
     }
 
     /// The objects of a kind, of one namespace or of all, by namespace and name.
-    pub fn list<'a>(
-        &'a self,
-        kind: KindId,
-        namespace: Option<&str>,
-    ) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
+    pub fn list<'a>(&'a self, kind: KindId, namespace: Option<&str>) -> Box<dyn Iterator<Item = &'a Arc<Value>> + 'a> {
         let all = &self.kinds[kind.0];
         match namespace {
-            Some(namespace) => Box::new(
-                all.get(namespace)
-                    .into_iter()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
-            None => Box::new(
-                all.values()
-                    .flat_map(BTreeMap::values)
-                    .map(|stored| &stored.object),
-            ),
+            Some(namespace) => {
+                Box::new(all.get(namespace).into_iter().flat_map(BTreeMap::values).map(|stored| &stored.object))
+            }
+            None => Box::new(all.values().flat_map(BTreeMap::values).map(|stored| &stored.object)),
         }
     }
 
@@ -169,16 +153,12 @@ impl Store {
         namespace: &str,
         name: &str,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
         now: ModelTime,
     ) -> Arc<Value> {
         let uid = self.identities.uid();
         set(&mut value, &["metadata", "uid"], uid);
-        set(
-            &mut value,
-            &["metadata", "creationTimestamp"],
-            now.rfc3339(),
-        );
+        set(&mut value, &["metadata", "creationTimestamp"], now.rfc3339());
         self.commit(kind, namespace, name, Change::Added, value, ownership)
     }
 
@@ -189,18 +169,13 @@ impl Store {
         namespace: &str,
         name: &str,
         value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.commit(kind, namespace, name, Change::Modified, value, ownership)
     }
 
     /// Removes an object; the answer carries the revision of its removal.
-    pub(crate) fn remove(
-        &mut self,
-        kind: KindId,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Value>> {
+    pub(crate) fn remove(&mut self, kind: KindId, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let objects = self.kinds[kind.0].get_mut(namespace)?;
         let previous = objects.remove(name)?.object;
         if objects.is_empty() {
@@ -210,11 +185,7 @@ impl Store {
         self.garbage_hints += 1;
         self.changed[kind.0] = self.revision;
         let mut last = Value::clone(&previous);
-        set(
-            &mut last,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut last, &["metadata", "resourceVersion"], self.revision.to_string());
         let last = Arc::new(last);
         self.log.push(Revision {
             revision: self.revision,
@@ -235,31 +206,17 @@ impl Store {
         name: &str,
         change: Change,
         mut value: Value,
-        ownership: Ownership,
+        ownership: Arc<Ownership>,
     ) -> Arc<Value> {
         self.revision += 1;
         self.changed[kind.0] = self.revision;
-        set(
-            &mut value,
-            &["metadata", "resourceVersion"],
-            self.revision.to_string(),
-        );
+        set(&mut value, &["metadata", "resourceVersion"], self.revision.to_string());
         if self.show_managed_fields || ownership.has_applied() {
-            set(
-                &mut value,
-                &["metadata", "managedFields"],
-                ownership.to_managed_fields(),
-            );
+            set(&mut value, &["metadata", "managedFields"], ownership.to_managed_fields());
         }
         let value = Arc::new(value);
-        let stored = Stored {
-            object: Arc::clone(&value),
-            ownership: Arc::new(ownership),
-        };
-        let previous = self.kinds[kind.0]
-            .entry(namespace.to_owned())
-            .or_default()
-            .insert(name.to_owned(), stored);
+        let stored = Stored { object: Arc::clone(&value), ownership };
+        let previous = self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
         self.log.push(Revision {
             revision: self.revision,
             kind,
@@ -278,17 +235,12 @@ pub(crate) fn says_the_same(old: &Value, new: &Value) -> bool {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
         return old == new;
     };
-    let keys_of = |map: &serde_json::Map<String, Value>| {
-        map.iter().filter(|(_, value)| !value.is_null()).count()
-    };
+    let keys_of = |map: &serde_json::Map<String, Value>| map.iter().filter(|(_, value)| !value.is_null()).count();
     keys_of(old) == keys_of(new)
-        && new
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .all(|(key, value)| match (key.as_str(), old.get(key)) {
-                ("metadata", Some(before)) => metadata_says_the_same(before, value),
-                (_, before) => before == Some(value),
-            })
+        && new.iter().filter(|(_, value)| !value.is_null()).all(|(key, value)| match (key.as_str(), old.get(key)) {
+            ("metadata", Some(before)) => metadata_says_the_same(before, value),
+            (_, before) => before == Some(value),
+        })
 }
 
 fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
@@ -297,9 +249,7 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
         return old == new;
     };
     let told = |map: &serde_json::Map<String, Value>| {
-        map.iter()
-            .filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str()))
-            .count()
+        map.iter().filter(|(key, _)| !BOOKKEEPING.contains(&key.as_str())).count()
     };
     told(old) == told(new)
         && new
@@ -310,11 +260,8 @@ fn metadata_says_the_same(old: &Value, new: &Value) -> bool {
 
 /// Whether anything but metadata and status differs: what `metadata.generation` counts.
 pub(crate) fn specification_differs(old: &Value, new: &Value) -> bool {
-    let told = |value: &Value| {
-        value.as_object().map_or(0, |map| {
-            map.keys().filter(|key| is_specification(key)).count()
-        })
-    };
+    let told =
+        |value: &Value| value.as_object().map_or(0, |map| map.keys().filter(|key| is_specification(key)).count());
     told(old) != told(new)
         || new
             .as_object()
@@ -360,16 +307,26 @@ pub(crate) fn keep_immutable_metadata(old: &Value, new: &mut Value) {
 
 impl Store {
     /// Puts an object back as it was, with its identity and revision; only for a store that is being restored.
+    ///
+    /// Who owned which field is not kept: the first apply afterwards shares instead of conflicting.
     pub(crate) fn put_back(&mut self, kind: KindId, namespace: &str, name: &str, object: Value) {
-        let revision = object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0);
-        self.revision = self.revision.max(revision);
-        self.changed[kind.0] = self.revision;
-        let stored = Stored { object: Arc::new(object), ownership: Arc::new(Ownership::default()) };
+        let stored = Stored { object: Arc::new(object), ownership: Arc::default() };
         self.kinds[kind.0].entry(namespace.to_owned()).or_default().insert(name.to_owned(), stored);
     }
 
-    /// Identities given from now on differ from all of a store that counted up to here.
-    pub(crate) fn skip_identities(&mut self, seed: u64) {
-        self.identities = IdentitySource::new(seed);
+    /// Goes on after a store that had come to `revision` and had handed out `identities`: nothing of it is repeated,
+    /// and watches from before are answered 410.
+    pub(crate) fn resume_after(&mut self, revision: u64, identities: u64) {
+        self.revision = self.revision.max(revision) + 1;
+        self.changed.fill(self.revision);
+        self.garbage_hints += 1;
+        self.identities.skip_to(identities);
+        self.log.compact(self.revision);
+        self.tell();
+    }
+
+    /// How many identities were handed out.
+    pub(crate) fn identities_used(&self) -> u64 {
+        self.identities.count()
     }
 }

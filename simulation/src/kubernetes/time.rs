@@ -59,6 +59,16 @@ impl IdentitySource {
         Self { seed, count: 0 }
     }
 
+    /// How much was drawn so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Never repeats what was drawn before `count`.
+    pub(crate) fn skip_to(&mut self, count: u64) {
+        self.count = self.count.max(count);
+    }
+
     /// The next identity, shaped like a version 4 UUID.
     pub fn uid(&mut self) -> String {
         let high = self.next();

@@ -16,9 +16,20 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+/// How a database is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// CQL, as Cassandra does.
+    Cql,
+    /// As the model database does.
+    Model,
+}
+
 /// How a writer writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSettings {
+    /// How the database is spoken to.
+    pub protocol: Protocol,
     /// The keyspace it makes and uses.
     pub keyspace: String,
     /// Copies of each row; written and read at QUORUM of them.
@@ -31,12 +42,7 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self {
-            keyspace: "tour".to_owned(),
-            replication: 3,
-            rows_per_second: 200,
-            row_bytes: 100,
-        }
+        Self { protocol: Protocol::Cql, keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
     }
 }
 
@@ -75,9 +81,18 @@ impl Log {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Duration)>> {
-        self.acknowledged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells how many rows a writer has had acknowledged, for somebody who only shows it.
+#[derive(Clone)]
+pub struct RowCount(Arc<Log>);
+
+impl RowCount {
+    /// Rows acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        u64::try_from(self.0.lock().len()).unwrap_or(u64::MAX)
     }
 }
 
@@ -111,12 +126,7 @@ impl RowWriter {
             acknowledged: Mutex::new(Vec::new()),
         });
         let task = tokio::spawn(write(Arc::clone(&log), contacts.clone(), settings.clone()));
-        Self {
-            log,
-            contacts,
-            settings,
-            task,
-        }
+        Self { log, contacts, settings, task }
     }
 
     /// Time since the writer began: the clock of everything it says.
@@ -129,6 +139,11 @@ impl RowWriter {
         u64::try_from(self.log.lock().len()).unwrap_or(u64::MAX)
     }
 
+    /// The same, for somebody who only shows it.
+    pub fn count(&self) -> RowCount {
+        RowCount(Arc::clone(&self.log))
+    }
+
     /// Rows tried so far, acknowledged or not.
     pub fn tried(&self) -> u64 {
         self.log.tried.load(Ordering::Relaxed)
@@ -136,11 +151,7 @@ impl RowWriter {
 
     /// Every stretch of at least `window` in which nothing was acknowledged, since the first acknowledgement.
     pub fn gaps(&self, window: Duration) -> Vec<Gap> {
-        let stopped = *self
-            .log
-            .stopped_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let stopped = *self.log.stopped_at.lock().unwrap_or_else(PoisonError::into_inner);
         let end = stopped.unwrap_or_else(|| self.elapsed());
         let at: Vec<Duration> = self.log.lock().iter().map(|(_, at)| *at).collect();
         gaps::find(&at, end, window)
@@ -183,10 +194,7 @@ impl RowWriter {
             }
             sleep(Duration::from_millis(500)).await;
         }
-        Err(ReadBackError {
-            within: READ_BACK_WITHIN,
-            last,
-        })
+        Err(ReadBackError { within: READ_BACK_WITHIN, last })
     }
 }
 
@@ -196,21 +204,11 @@ impl Drop for RowWriter {
     }
 }
 
-async fn read_all(
-    contacts: &[SocketAddr],
-    settings: &WriterSettings,
-) -> Result<BTreeSet<u64>, String> {
-    Rows::connect(contacts, settings, REQUEST_TIMEOUT)
-        .await?
-        .read_all()
-        .await
+async fn read_all(contacts: &[SocketAddr], settings: &WriterSettings) -> Result<BTreeSet<u64>, String> {
+    Rows::connect(contacts, settings, REQUEST_TIMEOUT).await?.read_all().await
 }
 
-async fn write(
-    log: Arc<Log>,
-    mut contacts: watch::Receiver<Vec<SocketAddr>>,
-    settings: WriterSettings,
-) {
+async fn write(log: Arc<Log>, mut contacts: watch::Receiver<Vec<SocketAddr>>, settings: WriterSettings) {
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut next = 0;
     while !log.stopped.load(Ordering::Relaxed) {
@@ -218,8 +216,7 @@ async fn write(
         let connecting = Rows::connect(&at, &settings, REQUEST_TIMEOUT);
         match timeout(3 * REQUEST_TIMEOUT, connecting).await {
             Ok(Ok(rows)) => {
-                next = write_through(&Arc::new(rows), &log, &mut contacts, &settings, &room, next)
-                    .await;
+                next = write_through(&Arc::new(rows), &log, &mut contacts, &settings, &room, next).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the writer cannot reach the database");
@@ -230,10 +227,7 @@ async fn write(
     }
     // All room free again: every request has ended.
     let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
-    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all))
-        .await
-        .is_err()
-    {
+    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all)).await.is_err() {
         tracing::debug!("some of the writer's last requests were not answered");
     }
 }

@@ -38,10 +38,8 @@ async fn client(server: &ServerHandle, user: &str) -> kube::Client {
 }
 
 fn code(error: kube::Error) -> u16 {
-    match error {
-        kube::Error::Api(status) => status.code,
-        other => panic!("not an answer of the API: {other}"),
-    }
+    let kube::Error::Api(status) = error else { panic!("not an answer of the API: {error}") };
+    status.code
 }
 
 fn settle(server: &ServerHandle) {

@@ -376,3 +376,67 @@ fn what_may_not_change_is_refused() {
         "2Gi"
     );
 }
+
+#[test]
+fn a_restored_cluster_keeps_claims_and_sets_and_never_repeats_identities_or_revisions() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 2, |_| {}));
+    cluster.settle();
+    let claim = cluster.read(&format!("{CLAIMS}/data-s-0"));
+    let pods = cluster.read(PODS);
+    let snapshot = cluster.api.snapshot();
+    let mut again = Cluster::new();
+    again.api.restore(&snapshot).expect("a snapshot");
+    again.settle();
+    assert_eq!(again.read(&format!("{CLAIMS}/data-s-0")), claim);
+    let anew = again.read(PODS);
+    for index in 0..2 {
+        let (old, new) = (&pods["items"][index], &anew["items"][index]);
+        assert_eq!(old["metadata"]["name"], new["metadata"]["name"]);
+        assert_ne!(uid(old), uid(new), "the processes ended, so the pods are others");
+        let number = |pod: &serde_json::Value| crate::support::revision(pod).parse::<u64>().expect("a number");
+        assert!(number(new) > number(old), "revisions never go back");
+    }
+    let answer = again.get(&format!(
+        "{PODS}?watch=true&resourceVersion={}",
+        pods["metadata"]["resourceVersion"].as_str().expect("a revision")
+    ));
+    let simulation::kubernetes::Body::Watch(mut cursor) = answer.body else { panic!("a watch") };
+    assert_eq!(again.api.poll_watch(&mut cursor, 1)[0].object["code"], 410);
+    assert!(again.api.restore(&json!({})).is_err());
+}
+
+#[test]
+fn with_the_server_away_no_controller_acts() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 1, |_| {}));
+    cluster.api.faults_mut().set_outage(true);
+    cluster.settle();
+    assert_eq!(cluster.names(PODS), Vec::<String>::new());
+    cluster.api.faults_mut().set_outage(false);
+    cluster.settle();
+    assert_eq!(cluster.names(PODS), ["s-0"]);
+}
+
+#[test]
+#[ignore = "a measurement: run it with --release and --nocapture"]
+fn how_fast_the_model_answers() {
+    const ROUNDS: u32 = 100_000;
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 9, |_| {}));
+    cluster.settle();
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l";
+    let mut lease = cluster.put(path, json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})).value();
+    let begin = std::time::Instant::now();
+    for round in 0..ROUNDS {
+        lease["spec"]["leaseTransitions"] = json!(round);
+        lease = cluster.put(path, lease).value();
+        assert!(!simulation::kubernetes::controllers::reconcile_all(&mut cluster.api, cluster.now));
+    }
+    println!("renewal and a pass of the controllers: {:?}", begin.elapsed() / ROUNDS);
+    let begin = std::time::Instant::now();
+    for _ in 0..ROUNDS {
+        assert_eq!(cluster.get(PODS).status, 200);
+    }
+    println!("list of nine pods: {:?}", begin.elapsed() / ROUNDS);
+}

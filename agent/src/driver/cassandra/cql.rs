@@ -7,9 +7,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Peer as Discovered;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::{
-    ExecutionError, IntoRowsResultError, NewSessionError, PagerExecutionError, RowsError,
-};
+use scylla::errors::{ExecutionError, IntoRowsResultError, NewSessionError, RowsError};
 use scylla::policies::host_filter::HostFilter;
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::statement::Consistency;
@@ -21,9 +19,8 @@ use std::time::Duration;
 
 const LOCAL: &str = "SELECT CAST(host_id AS text), bootstrapped, release_version, CAST(schema_version AS text) \
      FROM system.local WHERE key = 'local'";
-const PEERS: &str =
-    "SELECT peer, CAST(host_id AS text), CAST(schema_version AS text) FROM system.peers_v2";
-const GOSSIP: &str = "SELECT address, generation, heartbeat, host_id, status_with_port, status, schema, load \
+const PEERS: &str = "SELECT peer, CAST(host_id AS text), CAST(schema_version AS text) FROM system.peers_v2";
+const GOSSIP: &str = "SELECT address, generation, heartbeat, host_id, status_with_port, status, \"schema\", load \
      FROM system_views.gossip_info";
 const KEYSPACES: &str = "SELECT replication FROM system_schema.keyspaces";
 const STREAMS: &str = "SELECT status, bytes_received, bytes_sent, bytes_to_receive, bytes_to_send \
@@ -44,10 +41,8 @@ pub(super) enum CqlError {
     Open(#[from] Box<NewSessionError>),
     #[error("a statement failed: {0}")]
     Execute(#[from] Box<ExecutionError>),
-    #[error("a statement failed: {0}")]
-    Page(#[from] Box<PagerExecutionError>),
     #[error("an answer is no rows: {0}")]
-    NoRows(#[from] IntoRowsResultError),
+    NoRows(#[from] Box<IntoRowsResultError>),
     #[error("an answer has other columns than asked for: {0}")]
     Columns(#[from] RowsError),
     #[error("a row cannot be read: {0}")]
@@ -89,53 +84,25 @@ impl Node {
 
     /// Everything one look needs.
     pub(super) async fn look(&self) -> Result<Rows, CqlError> {
-        let (local, peers, gossip, keyspaces, streams) = tokio::try_join!(
-            self.local(),
-            self.peers(),
-            self.gossip(),
-            self.keyspaces(),
-            self.streams()
-        )?;
-        Ok(Rows {
-            local,
-            peers,
-            gossip,
-            keyspaces,
-            streams,
-        })
+        let (local, peers, gossip, keyspaces, streams) =
+            tokio::try_join!(self.local(), self.peers(), self.gossip(), self.keyspaces(), self.streams())?;
+        Ok(Rows { local, peers, gossip, keyspaces, streams })
     }
 
     async fn local(&self) -> Result<Local, CqlError> {
-        type Row = (
-            Option<String>,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-        );
+        type Row = (Option<String>, Option<String>, Option<String>, Option<String>);
         let rows = self.rows::<Row>(LOCAL).await?;
         Ok(rows
             .into_iter()
             .next()
-            .map(|(host_id, bootstrapped, version, schema)| Local {
-                host_id,
-                bootstrapped,
-                version,
-                schema,
-            })
+            .map(|(host_id, bootstrapped, version, schema)| Local { host_id, bootstrapped, version, schema })
             .unwrap_or_default())
     }
 
     async fn peers(&self) -> Result<Vec<Peer>, CqlError> {
         type Row = (IpAddr, Option<String>, Option<String>);
         let rows = self.rows::<Row>(PEERS).await?;
-        Ok(rows
-            .into_iter()
-            .map(|(address, host_id, schema)| Peer {
-                address,
-                host_id,
-                schema,
-            })
-            .collect())
+        Ok(rows.into_iter().map(|(address, host_id, schema)| Peer { address, host_id, schema }).collect())
     }
 
     async fn gossip(&self) -> Result<Vec<Gossip>, CqlError> {
@@ -152,39 +119,28 @@ impl Node {
         let rows = self.rows::<Row>(GOSSIP).await?;
         Ok(rows
             .into_iter()
-            .map(
-                |(address, generation, heartbeat, host_id, with_port, status, schema, load)| {
-                    Gossip {
-                        address,
-                        generation: generation.unwrap_or_default(),
-                        heartbeat: heartbeat.unwrap_or_default(),
-                        host_id,
-                        // The older `status` stays empty for most members.
-                        status: with_port.or(status),
-                        schema,
-                        load,
-                    }
-                },
-            )
+            .map(|(address, generation, heartbeat, host_id, with_port, status, schema, load)| {
+                Gossip {
+                    address,
+                    generation: generation.unwrap_or_default(),
+                    heartbeat: heartbeat.unwrap_or_default(),
+                    host_id,
+                    // The older `status` stays empty for most members.
+                    status: with_port.or(status),
+                    schema,
+                    load,
+                }
+            })
             .collect())
     }
 
     async fn keyspaces(&self) -> Result<Vec<Keyspace>, CqlError> {
         let rows = self.rows::<(BTreeMap<String, String>,)>(KEYSPACES).await?;
-        Ok(rows
-            .into_iter()
-            .map(|(replication,)| Keyspace { replication })
-            .collect())
+        Ok(rows.into_iter().map(|(replication,)| Keyspace { replication }).collect())
     }
 
     async fn streams(&self) -> Result<Vec<Stream>, CqlError> {
-        type Row = (
-            Option<String>,
-            Option<i64>,
-            Option<i64>,
-            Option<i64>,
-            Option<i64>,
-        );
+        type Row = (Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
         let rows = self.rows::<Row>(STREAMS).await?;
         let sum = |a: Option<i64>, b: Option<i64>| a.unwrap_or(0).saturating_add(b.unwrap_or(0));
         Ok(rows
@@ -201,12 +157,8 @@ impl Node {
     where
         R: for<'f, 'm> DeserializeRow<'f, 'm>,
     {
-        let result = self
-            .session
-            .query_unpaged(statement, &[])
-            .await
-            .map_err(Box::new)?
-            .into_rows_result()?;
+        let result =
+            self.session.query_unpaged(statement, &[]).await.map_err(Box::new)?.into_rows_result().map_err(Box::new)?;
         let mut rows = Vec::new();
         for row in result.rows::<R>()? {
             rows.push(row?);

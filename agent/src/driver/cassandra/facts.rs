@@ -94,17 +94,8 @@ pub const HEARTBEAT_MAY_REST: Duration = Duration::from_secs(10);
 
 impl Heartbeats {
     /// Takes one look in. `now` is any clock of the looking process that does not go back.
-    fn observe(
-        &mut self,
-        now: Duration,
-        identity: &DatabaseIdentity,
-        at: (i32, i32),
-    ) -> Option<bool> {
-        let beat = self.seen.entry(identity.clone()).or_insert(Heartbeat {
-            at,
-            first_seen: now,
-            grew: None,
-        });
+    fn observe(&mut self, now: Duration, identity: &DatabaseIdentity, at: (i32, i32)) -> Option<bool> {
+        let beat = self.seen.entry(identity.clone()).or_insert(Heartbeat { at, first_seen: now, grew: None });
         // A restart of the member raises its generation and begins the heartbeat anew: tuples compare as they should.
         if at > beat.at {
             beat.at = at;
@@ -129,26 +120,19 @@ pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> V
     // A member that came back under another address is for a while in gossip twice: its latest life counts.
     let mut latest: BTreeMap<DatabaseIdentity, &Gossip> = BTreeMap::new();
     for row in &rows.gossip {
-        let host_id = row
-            .host_id
-            .as_deref()
-            .or_else(|| peer_at.get(&row.address).and_then(|p| p.host_id.as_deref()));
+        let host_id = row.host_id.as_deref().or_else(|| peer_at.get(&row.address).and_then(|p| p.host_id.as_deref()));
         let Some(identity) = host_id.map(DatabaseIdentity::new) else {
             continue;
         };
-        let newer = latest.get(&identity).is_none_or(|known| {
-            (row.generation, row.heartbeat) > (known.generation, known.heartbeat)
-        });
+        let newer = latest
+            .get(&identity)
+            .is_none_or(|known| (row.generation, row.heartbeat) > (known.generation, known.heartbeat));
         if newer {
             latest.insert(identity, row);
         }
     }
-    let owners: BTreeSet<DatabaseIdentity> = rows
-        .peers
-        .iter()
-        .filter_map(|p| p.host_id.as_deref())
-        .map(DatabaseIdentity::new)
-        .collect();
+    let owners: BTreeSet<DatabaseIdentity> =
+        rows.peers.iter().filter_map(|p| p.host_id.as_deref()).map(DatabaseIdentity::new).collect();
     let mut ring: BTreeMap<DatabaseIdentity, RingMember> = BTreeMap::new();
     for (identity, row) in &latest {
         let grows = heartbeats.observe(now, identity, (row.generation, row.heartbeat));
@@ -167,14 +151,7 @@ pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> V
         } else {
             grows
         };
-        ring.insert(
-            identity.clone(),
-            RingMember {
-                identity: identity.clone(),
-                status,
-                up,
-            },
-        );
+        ring.insert(identity.clone(), RingMember { identity: identity.clone(), status, up });
     }
     // Owners that gossip does not mention: still members, and nothing was heard of them.
     for identity in &owners {
@@ -193,9 +170,7 @@ pub(super) fn schema_agreed(rows: &Rows, ring: &[RingMember]) -> Option<bool> {
     let own = rows.local.schema.as_deref()?;
     let counted: BTreeSet<&str> = ring
         .iter()
-        .filter(|m| {
-            !matches!(m.status, RingStatus::Left | RingStatus::Shutdown) && m.up != Some(false)
-        })
+        .filter(|m| !matches!(m.status, RingStatus::Left | RingStatus::Shutdown) && m.up != Some(false))
         .map(|m| m.identity.as_str())
         .collect();
     let agreed = rows
@@ -215,9 +190,7 @@ pub(super) fn replication(keyspaces: &[Keyspace]) -> Option<u32> {
         match class.rsplit('.').next()? {
             "LocalStrategy" => {}
             "SimpleStrategy" => {
-                highest = highest.max(Some(factor(
-                    keyspace.replication.get("replication_factor")?,
-                )?));
+                highest = highest.max(Some(factor(keyspace.replication.get("replication_factor")?)?));
             }
             "NetworkTopologyStrategy" => {
                 for (key, value) in &keyspace.replication {
@@ -243,18 +216,12 @@ pub(super) fn streaming(streams: &[Stream]) -> Option<Progress> {
     let mut sum = None;
     for stream in streams {
         let ended = stream.status.as_deref().is_some_and(|s| {
-            s.eq_ignore_ascii_case("success")
-                || s.eq_ignore_ascii_case("failure")
-                || s.eq_ignore_ascii_case("failed")
+            s.eq_ignore_ascii_case("success") || s.eq_ignore_ascii_case("failure") || s.eq_ignore_ascii_case("failed")
         });
         if !ended {
             let sum: &mut Progress = sum.get_or_insert_default();
-            sum.done = sum
-                .done
-                .saturating_add(u64::try_from(stream.done).unwrap_or(0));
-            sum.total = sum
-                .total
-                .saturating_add(u64::try_from(stream.total).unwrap_or(0));
+            sum.done = sum.done.saturating_add(u64::try_from(stream.done).unwrap_or(0));
+            sum.total = sum.total.saturating_add(u64::try_from(stream.total).unwrap_or(0));
         }
     }
     sum
@@ -263,10 +230,7 @@ pub(super) fn streaming(streams: &[Stream]) -> Option<Progress> {
 /// What this member reports as its load.
 pub(super) fn load(rows: &Rows) -> Option<u64> {
     let own = rows.local.host_id.as_deref()?;
-    let row = rows
-        .gossip
-        .iter()
-        .find(|g| g.host_id.as_deref() == Some(own))?;
+    let row = rows.gossip.iter().find(|g| g.host_id.as_deref() == Some(own))?;
     // A decimal fraction of bytes; whole ones are as good.
     row.load.as_deref()?.split('.').next()?.parse().ok()
 }
@@ -292,10 +256,7 @@ pub(super) enum Mode {
 
 /// Reads the mode from what `nodetool netstats` printed.
 pub(super) fn mode(printed: &str) -> Option<Mode> {
-    let word = printed
-        .lines()
-        .find_map(|line| line.strip_prefix("Mode: "))?
-        .trim();
+    let word = printed.lines().find_map(|line| line.strip_prefix("Mode: "))?.trim();
     Some(match word {
         "STARTING" => Mode::Starting,
         "JOINING" | "JOINING_FAILED" => Mode::Joining,
@@ -345,12 +306,8 @@ pub const SILENCE_ALLOWED: Duration = Duration::from_secs(10);
 pub(super) fn phase(signs: &Signs<'_>) -> DatabasePhase {
     match signs.process {
         ProcessState::Held => DatabasePhase::Held,
-        ProcessState::Backoff {
-            crash_loop: true, ..
-        } => DatabasePhase::CrashLooping,
-        ProcessState::Backoff {
-            crash_loop: false, ..
-        } => DatabasePhase::Restarting,
+        ProcessState::Backoff { crash_loop: true, .. } => DatabasePhase::CrashLooping,
+        ProcessState::Backoff { crash_loop: false, .. } => DatabasePhase::Restarting,
         ProcessState::Draining { .. } | ProcessState::Stopping { .. } => DatabasePhase::Draining,
         ProcessState::Stopped => DatabasePhase::Stopped,
         ProcessState::Running { .. } => match signs.door {

@@ -4,13 +4,7 @@ use protocol::time::Millis;
 const OWN: &str = "aaaa";
 const OTHER: &str = "bbbb";
 
-fn gossip(
-    last: u8,
-    host_id: Option<&str>,
-    status: Option<&str>,
-    generation: i32,
-    heartbeat: i32,
-) -> Gossip {
+fn gossip(last: u8, host_id: Option<&str>, status: Option<&str>, generation: i32, heartbeat: i32) -> Gossip {
     Gossip {
         address: IpAddr::from([127, 0, 0, last]),
         generation,
@@ -23,11 +17,7 @@ fn gossip(
 }
 
 fn peer(last: u8, host_id: &str) -> Peer {
-    Peer {
-        address: IpAddr::from([127, 0, 0, last]),
-        host_id: Some(host_id.into()),
-        schema: Some("s1".into()),
-    }
+    Peer { address: IpAddr::from([127, 0, 0, last]), host_id: Some(host_id.into()), schema: Some("s1".into()) }
 }
 
 fn rows(gossip: Vec<Gossip>, peers: Vec<Peer>) -> Rows {
@@ -50,10 +40,7 @@ fn seconds(s: u64) -> Duration {
 }
 
 fn line(ring: &[RingMember], identity: &str) -> (RingStatus, Option<bool>) {
-    let member = ring
-        .iter()
-        .find(|m| m.identity.as_str() == identity)
-        .expect("in the ring");
+    let member = ring.iter().find(|m| m.identity.as_str() == identity).expect("in the ring");
     (member.status, member.up)
 }
 
@@ -79,10 +66,7 @@ fn the_words_seen_on_a_real_ring_are_understood_and_others_are_unknown() {
 fn the_first_look_tells_of_nobody_else_whether_it_lives() {
     let mut heartbeats = Heartbeats::default();
     let first = rows(
-        vec![
-            gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5),
-            gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5),
-        ],
+        vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5), gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5)],
         vec![peer(2, OTHER)],
     );
     let ring = ring(&first, seconds(0), &mut heartbeats);
@@ -94,79 +78,38 @@ fn the_first_look_tells_of_nobody_else_whether_it_lives() {
 fn a_heartbeat_that_grows_is_life_and_one_that_rests_too_long_is_not() {
     let mut heartbeats = Heartbeats::default();
     let mut look = |at: u64, generation, heartbeat| {
-        let rows = rows(
-            vec![gossip(
-                2,
-                Some(OTHER),
-                Some("NORMAL,2"),
-                generation,
-                heartbeat,
-            )],
-            Vec::new(),
-        );
+        let rows = rows(vec![gossip(2, Some(OTHER), Some("NORMAL,2"), generation, heartbeat)], Vec::new());
         line(&ring(&rows, seconds(at), &mut heartbeats), OTHER).1
     };
     assert_eq!(look(0, 1, 5), None);
     assert_eq!(look(1, 1, 6), Some(true));
-    assert_eq!(
-        look(4, 1, 6),
-        Some(true),
-        "a few seconds without news are ordinary"
-    );
+    assert_eq!(look(4, 1, 6), Some(true), "a few seconds without news are ordinary");
     assert_eq!(look(12, 1, 6), Some(false));
-    assert_eq!(
-        look(13, 2, 1),
-        Some(true),
-        "a new generation begins to count anew"
-    );
+    assert_eq!(look(13, 2, 1), Some(true), "a new generation begins to count anew");
 }
 
 #[test]
 fn one_that_never_moved_is_called_down_only_after_a_while() {
     let mut heartbeats = Heartbeats::default();
-    let rows = rows(
-        vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5)],
-        Vec::new(),
-    );
-    assert_eq!(
-        line(&ring(&rows, seconds(0), &mut heartbeats), OTHER).1,
-        None
-    );
-    assert_eq!(
-        line(&ring(&rows, seconds(9), &mut heartbeats), OTHER).1,
-        None
-    );
-    assert_eq!(
-        line(&ring(&rows, seconds(11), &mut heartbeats), OTHER).1,
-        Some(false)
-    );
+    let rows = rows(vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5)], Vec::new());
+    assert_eq!(line(&ring(&rows, seconds(0), &mut heartbeats), OTHER).1, None);
+    assert_eq!(line(&ring(&rows, seconds(9), &mut heartbeats), OTHER).1, None);
+    assert_eq!(line(&ring(&rows, seconds(11), &mut heartbeats), OTHER).1, Some(false));
 }
 
 #[test]
 fn one_that_said_it_stops_is_down_at_once() {
     let mut heartbeats = Heartbeats::default();
-    let up = rows(
-        vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5)],
-        Vec::new(),
-    );
-    let stopped = rows(
-        vec![gossip(2, Some(OTHER), Some("shutdown,true"), 1, i32::MAX)],
-        Vec::new(),
-    );
+    let up = rows(vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5)], Vec::new());
+    let stopped = rows(vec![gossip(2, Some(OTHER), Some("shutdown,true"), 1, i32::MAX)], Vec::new());
     ring(&up, seconds(0), &mut heartbeats);
-    assert_eq!(
-        line(&ring(&stopped, seconds(1), &mut heartbeats), OTHER),
-        (RingStatus::Shutdown, Some(false))
-    );
+    assert_eq!(line(&ring(&stopped, seconds(1), &mut heartbeats), OTHER), (RingStatus::Shutdown, Some(false)));
 }
 
 #[test]
 fn a_member_under_two_addresses_is_one_member_in_its_latest_life() {
     let both = rows(
-        vec![
-            gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 900),
-            gossip(3, Some(OTHER), Some("LEAVING,2"), 2, 1),
-        ],
+        vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 900), gossip(3, Some(OTHER), Some("LEAVING,2"), 2, 1)],
         Vec::new(),
     );
     let ring = ring(&both, seconds(0), &mut Heartbeats::default());
@@ -176,17 +119,9 @@ fn a_member_under_two_addresses_is_one_member_in_its_latest_life() {
 
 #[test]
 fn an_owner_that_gossip_does_not_know_stays_a_member() {
-    let without_row = rows(
-        vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)],
-        vec![peer(2, OTHER)],
-    );
-    let without_status = rows(
-        vec![
-            gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5),
-            gossip(2, None, None, 0, 0),
-        ],
-        vec![peer(2, OTHER)],
-    );
+    let without_row = rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)], vec![peer(2, OTHER)]);
+    let without_status =
+        rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5), gossip(2, None, None, 0, 0)], vec![peer(2, OTHER)]);
     for rows in [without_row, without_status] {
         let ring = ring(&rows, seconds(0), &mut Heartbeats::default());
         assert_eq!(line(&ring, OTHER), (RingStatus::Normal, None));
@@ -204,10 +139,7 @@ fn one_that_gossips_without_a_place_in_the_ring_is_about_to_join() {
 fn a_different_schema_of_a_living_member_is_disagreement() {
     let mut other = gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 5);
     other.schema = Some("s2".into());
-    let mut rows = rows(
-        vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5), other],
-        Vec::new(),
-    );
+    let mut rows = rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5), other], Vec::new());
     let seen = ring(&rows, seconds(0), &mut Heartbeats::default());
     assert_eq!(schema_agreed(&rows, &seen), Some(false));
     rows.gossip[1].status = Some("LEFT,2,9".into());
@@ -218,35 +150,17 @@ fn a_different_schema_of_a_living_member_is_disagreement() {
 }
 
 fn keyspace(pairs: &[(&str, &str)]) -> Keyspace {
-    Keyspace {
-        replication: pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect(),
-    }
+    Keyspace { replication: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect() }
 }
 
 #[test]
 fn the_highest_replication_counts_the_databases_own_keyspaces_too() {
     let local = keyspace(&[("class", "org.apache.cassandra.locator.LocalStrategy")]);
-    let simple = |rf: &str| {
-        keyspace(&[
-            ("class", "org.apache.cassandra.locator.SimpleStrategy"),
-            ("replication_factor", rf),
-        ])
-    };
-    let network = keyspace(&[
-        (
-            "class",
-            "org.apache.cassandra.locator.NetworkTopologyStrategy",
-        ),
-        ("dc1", "2"),
-        ("dc2", "5/2"),
-    ]);
-    assert_eq!(
-        replication(&[local.clone(), simple("2"), simple("3")]),
-        Some(3)
-    );
+    let simple =
+        |rf: &str| keyspace(&[("class", "org.apache.cassandra.locator.SimpleStrategy"), ("replication_factor", rf)]);
+    let network =
+        keyspace(&[("class", "org.apache.cassandra.locator.NetworkTopologyStrategy"), ("dc1", "2"), ("dc2", "5/2")]);
+    assert_eq!(replication(&[local.clone(), simple("2"), simple("3")]), Some(3));
     assert_eq!(replication(&[simple("3"), network]), Some(5));
     assert_eq!(replication(&[local]), None);
 }
@@ -262,46 +176,23 @@ fn a_strategy_that_is_not_known_makes_replication_unknown_rather_than_low() {
 
 #[test]
 fn only_transfers_under_way_are_progress() {
-    let stream = |status: &str, done, total| Stream {
-        status: Some(status.into()),
-        done,
-        total,
-    };
+    let stream = |status: &str, done, total| Stream { status: Some(status.into()), done, total };
+    assert_eq!(streaming(&[stream("success", 5, 5), stream("failed", 1, 5)]), None);
     assert_eq!(
-        streaming(&[stream("success", 5, 5), stream("failed", 1, 5)]),
-        None
-    );
-    assert_eq!(
-        streaming(&[
-            stream("success", 5, 5),
-            stream("start", 1, 5),
-            stream("init", 0, 7)
-        ]),
+        streaming(&[stream("success", 5, 5), stream("start", 1, 5), stream("init", 0, 7)]),
         Some(Progress { done: 1, total: 12 })
     );
 }
 
 #[test]
 fn the_own_load_is_read_from_its_fraction() {
-    assert_eq!(
-        load(&rows(
-            vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)],
-            Vec::new()
-        )),
-        Some(121_973)
-    );
+    assert_eq!(load(&rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)], Vec::new())), Some(121_973));
 }
 
 #[test]
 fn the_mode_is_found_in_what_netstats_prints() {
-    assert_eq!(
-        mode("Mode: NORMAL\nNot sending any streams.\n"),
-        Some(Mode::Member)
-    );
-    assert_eq!(
-        mode("WARN something\nMode: DECOMMISSION_FAILED\n"),
-        Some(Mode::Member)
-    );
+    assert_eq!(mode("Mode: NORMAL\nNot sending any streams.\n"), Some(Mode::Member));
+    assert_eq!(mode("WARN something\nMode: DECOMMISSION_FAILED\n"), Some(Mode::Member));
     assert_eq!(mode("Mode: DECOMMISSIONED\n"), Some(Mode::Decommissioned));
     assert_eq!(mode("Mode: DRAINED\n"), Some(Mode::Drained));
     assert_eq!(mode("Mode: SINGING\n"), Some(Mode::Other));
@@ -309,10 +200,7 @@ fn the_mode_is_found_in_what_netstats_prints() {
 }
 
 fn running() -> ProcessState {
-    ProcessState::Running {
-        pid: 7,
-        since: Millis(5),
-    }
+    ProcessState::Running { pid: 7, since: Millis(5) }
 }
 
 fn signs(process: &ProcessState, door: Door) -> Signs<'_> {
@@ -352,11 +240,7 @@ fn behind_a_closed_door_the_mode_decides() {
     assert_eq!(phase(&signs), DatabasePhase::Starting);
     signs.has_answered = true;
     signs.previous = DatabasePhase::Serving;
-    assert_eq!(
-        phase(&signs),
-        DatabasePhase::Unknown,
-        "the mode has not been asked yet"
-    );
+    assert_eq!(phase(&signs), DatabasePhase::Unknown, "the mode has not been asked yet");
     for (mode, expected) in [
         (Mode::Joining, DatabasePhase::Joining),
         (Mode::Leaving, DatabasePhase::Leaving),
@@ -392,11 +276,7 @@ fn a_start_that_takes_long_is_never_called_unresponsive() {
 
 #[test]
 fn without_a_process_only_the_launcher_is_believed() {
-    let back = |crash_loop| ProcessState::Backoff {
-        failures: 5,
-        crash_loop,
-        left: Millis(1),
-    };
+    let back = |crash_loop| ProcessState::Backoff { failures: 5, crash_loop, left: Millis(1) };
     for (process, expected) in [
         (ProcessState::Held, DatabasePhase::Held),
         (back(false), DatabasePhase::Restarting),

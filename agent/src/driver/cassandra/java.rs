@@ -42,15 +42,9 @@ const SHORT_RING_DELAY: u32 = 6000;
 
 /// What opens the Java machine's modules, for server and tools.
 pub(super) fn modules() -> Vec<String> {
-    let mut options = vec![
-        "-Djdk.attach.allowAttachSelf=true".to_owned(),
-        "-Dio.netty.tryReflectionSetAccessible=true".to_owned(),
-    ];
-    options.extend(
-        EXPORTS
-            .iter()
-            .map(|p| format!("--add-exports={p}=ALL-UNNAMED")),
-    );
+    let mut options =
+        vec!["-Djdk.attach.allowAttachSelf=true".to_owned(), "-Dio.netty.tryReflectionSetAccessible=true".to_owned()];
+    options.extend(EXPORTS.iter().map(|p| format!("--add-exports={p}=ALL-UNNAMED")));
     options.extend(OPENS.iter().map(|p| format!("--add-opens={p}=ALL-UNNAMED")));
     options
 }
@@ -100,20 +94,14 @@ pub(super) fn server(settings: &Settings) -> Vec<String> {
     options.push("-XX:+PerfDisableSharedMem".to_owned());
     options.push("-Djava.net.preferIPv4Stack=true".to_owned());
     options.extend(modules());
-    options.push(format!(
-        "-Dcassandra.config=file://{}",
-        text(&settings.rendered("cassandra.yaml"))
-    ));
+    options.push(format!("-Dcassandra.config=file://{}", text(&settings.rendered("cassandra.yaml"))));
     options.push(format!(
         "-Dcassandra-rackdc.properties=file://{}",
         text(&settings.rendered("cassandra-rackdc.properties"))
     ));
     options.push(format!("-Dcassandra.storagedir={}", text(&settings.volume)));
     options.push(format!("-Dcassandra.logdir={}", text(&settings.config)));
-    options.push(format!(
-        "-Dlogback.configurationFile={}",
-        text(&settings.rendered("logback.xml"))
-    ));
+    options.push(format!("-Dlogback.configurationFile={}", text(&settings.rendered("logback.xml"))));
     options.push("-Dcassandra-foreground=yes".to_owned());
     options.push(format!("-Dcassandra.jmx.local.port={}", settings.ports.jmx));
     options.extend(common(settings));
@@ -143,23 +131,15 @@ mod tests {
 
     #[test]
     fn waits_are_shortened_only_where_it_is_asked_for() {
-        let mut settings =
-            Settings::new(Run::Image { conf: "/c".into() }, "/v".into(), "/r".into());
+        let mut settings = Settings::new(Run::Image { conf: "/c".into() }, "/v".into(), "/r".into());
         settings.frugal = true;
         assert!(!server(&settings).iter().any(|o| o.contains("ring_delay")));
         settings.timing = Timing::Short;
-        assert!(
-            server(&settings)
-                .iter()
-                .any(|o| o.contains("ring_delay_ms=6000"))
-        );
+        assert!(server(&settings).iter().any(|o| o.contains("ring_delay_ms=6000")));
     }
 
     #[test]
     fn an_option_with_a_quote_or_a_backslash_survives_the_file() {
-        assert_eq!(
-            argument_file(&[r#"-Da="b\c""#.to_owned()]),
-            "\"-Da=\\\"b\\\\c\\\"\"\n"
-        );
+        assert_eq!(argument_file(&[r#"-Da="b\c""#.to_owned()]), "\"-Da=\\\"b\\\\c\\\"\"\n");
     }
 }

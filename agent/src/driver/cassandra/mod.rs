@@ -2,7 +2,7 @@
 //!
 //! Facts come by CQL from this node alone: who it is, the ring as its gossip shows it, replication, transfers. While
 //! clients are locked out (starting, joining, drained, left) only Java's management interface answers; `nodetool` is
-//! run for it, beside the looks, and no oftener than every [`MODE_EVERY`]. Acts (drain, leave) go through `nodetool` too.
+//! run for it, beside the looks, and seldom ([`MODE_EVERY`]). Acts (drain, leave) go through `nodetool` too.
 
 mod cql;
 mod facts;
@@ -17,8 +17,7 @@ pub use facts::{HEARTBEAT_MAY_REST, SILENCE_ALLOWED};
 pub use settings::{Ports, Run, Settings, Timing};
 
 use crate::driver::{
-    BoxFuture, Driver, LocalStep, Look, MovedAside, RenderError, StartContext, ToolRunner,
-    VolumeError,
+    BoxFuture, Driver, LocalStep, Look, MovedAside, RenderError, StartContext, ToolRunner, VolumeError,
 };
 use cql::Node;
 use facts::{Door, Heartbeats, Mode, Rows, Signs};
@@ -34,11 +33,12 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-/// `nodetool` costs about a second of processor time, so the mode is asked no oftener than this.
+/// `nodetool` costs about a second of processor time, so a mode that is known is asked again only after so long.
 pub const MODE_EVERY: Duration = Duration::from_secs(10);
 
-/// The first word on the mode after clients were locked out is wanted sooner, and again soon while nobody answers.
-const MODE_RETRY: Duration = Duration::from_secs(3);
+/// While nothing is known, or the process was seen to start, the next word is wanted sooner: a start is short, and
+/// then it matters whether it joins.
+const MODE_RETRY: Duration = Duration::from_secs(4);
 
 /// The driver of one member's Cassandra.
 pub struct Cassandra {
@@ -109,12 +109,7 @@ impl Memory {
 impl Cassandra {
     /// A driver for one member.
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            began: Instant::now(),
-            memory: AsyncMutex::new(Memory::new()),
-            mode: Arc::default(),
-        }
+        Self { settings, began: Instant::now(), memory: AsyncMutex::new(Memory::new()), mode: Arc::default() }
     }
 
     /// The settings of the user's that are left out because the pilot sets them, in order; for a line in the log.
@@ -132,9 +127,9 @@ impl Cassandra {
     async fn look(&self, look: Look<'_>) -> DatabaseState {
         let memory = &mut *self.memory.lock().await;
         let running = match look.process {
-            ProcessState::Running { pid, .. }
-            | ProcessState::Draining { pid }
-            | ProcessState::Stopping { pid } => Some(*pid),
+            ProcessState::Running { pid, .. } | ProcessState::Draining { pid } | ProcessState::Stopping { pid } => {
+                Some(*pid)
+            }
             ProcessState::Held | ProcessState::Backoff { .. } | ProcessState::Stopped => None,
         };
         memory.turn_to(running);
@@ -154,15 +149,10 @@ impl Cassandra {
             self.ask_mode(memory, look.tools);
         }
         let mut state = DatabaseState::bare(DatabasePhase::Unknown);
-        let ring = rows
-            .as_ref()
-            .map(|rows| facts::ring(rows, self.began.elapsed(), &mut memory.heartbeats));
+        let ring = rows.as_ref().map(|rows| facts::ring(rows, self.began.elapsed(), &mut memory.heartbeats));
         let own = rows.as_ref().and_then(|r| r.local.host_id.as_deref());
-        let own_status = ring.as_ref().and_then(|ring| {
-            ring.iter()
-                .find(|m| Some(m.identity.as_str()) == own)
-                .map(|m| m.status)
-        });
+        let own_status =
+            ring.as_ref().and_then(|ring| ring.iter().find(|m| Some(m.identity.as_str()) == own).map(|m| m.status));
         state.phase = facts::phase(&Signs {
             process: look.process,
             door,
@@ -177,9 +167,7 @@ impl Cassandra {
         if let Some(rows) = &rows {
             memory.identity = own.map(DatabaseIdentity::new);
             memory.version.clone_from(&rows.local.version);
-            state.schema_agreed = ring
-                .as_deref()
-                .and_then(|ring| facts::schema_agreed(rows, ring));
+            state.schema_agreed = ring.as_deref().and_then(|ring| facts::schema_agreed(rows, ring));
             state.replication = facts::replication(&rows.keyspaces);
             state.streaming = facts::streaming(&rows.streams);
             state.load = facts::load(rows);
@@ -194,17 +182,14 @@ impl Cassandra {
 
     /// Has the mode asked beside the looks; what comes of it is known to a later one.
     fn ask_mode(&self, memory: &mut Memory, tools: &Arc<dyn ToolRunner>) {
-        if memory
-            .asking
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
+        if memory.asking.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let every = if self.known_mode().mode.is_some() {
-            MODE_EVERY
-        } else {
-            MODE_RETRY
+        let every = match self.known_mode().mode {
+            None | Some(Mode::Starting) => MODE_RETRY,
+            Some(Mode::Joining | Mode::Member | Mode::Leaving | Mode::Decommissioned | Mode::Drained | Mode::Other) => {
+                MODE_EVERY
+            }
         };
         if memory.asked.is_some_and(|at| at.elapsed() < every) {
             return;
@@ -284,10 +269,7 @@ fn disk(volume: &Path) -> Option<Disk> {
     let stat = rustix::fs::statvfs(volume).ok()?;
     let block = stat.f_frsize;
     Some(Disk {
-        used: stat
-            .f_blocks
-            .saturating_sub(stat.f_bfree)
-            .saturating_mul(block),
+        used: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(block),
         total: stat.f_blocks.saturating_mul(block),
     })
 }
@@ -315,16 +297,12 @@ impl Driver for Cassandra {
 
     fn step(&self, step: &LocalStep) -> Result<Program, RenderError> {
         match step {
-            LocalStep::ReloadSeeds(context) => Ok(tools::reload_seeds(
-                &self.settings,
-                &yaml::render(&self.settings, context)?,
-            )),
-            LocalStep::LimitStreaming {
-                mebibytes_per_second,
-            } => Ok(tools::limit_streaming(
-                &self.settings,
-                *mebibytes_per_second,
-            )),
+            LocalStep::ReloadSeeds(context) => {
+                Ok(tools::reload_seeds(&self.settings, &yaml::render(&self.settings, context)?))
+            }
+            LocalStep::LimitStreaming { mebibytes_per_second } => {
+                Ok(tools::limit_streaming(&self.settings, *mebibytes_per_second))
+            }
             LocalStep::Status => Ok(tools::nodetool(&self.settings, &["status"])),
         }
     }

@@ -7,10 +7,7 @@ use protocol::launcher::{DatabaseProgram, Program};
 use std::collections::BTreeMap;
 
 /// Files, and the programs that start, drain and leave.
-pub(super) fn program(
-    settings: &Settings,
-    context: &StartContext,
-) -> Result<DatabaseProgram, RenderError> {
+pub(super) fn program(settings: &Settings, context: &StartContext) -> Result<DatabaseProgram, RenderError> {
     check_name("the cluster's name", &context.cluster_name)?;
     check_name("the data centre", &context.data_center)?;
     check_name("the rack", &context.rack)?;
@@ -19,18 +16,9 @@ pub(super) fn program(
         files.insert(text(&settings.rendered(file)), content);
     };
     write("cassandra.yaml", yaml::render(settings, context)?);
-    write(
-        "cassandra-rackdc.properties",
-        format!("dc={}\nrack={}\n", context.data_center, context.rack),
-    );
+    write("cassandra-rackdc.properties", format!("dc={}\nrack={}\n", context.data_center, context.rack));
     let run = match &settings.run {
-        Run::Jars {
-            java,
-            lib,
-            jamm,
-            server_archive,
-            ..
-        } => {
+        Run::Jars { java, lib, jamm, server_archive, .. } => {
             write("logback.xml", LOGBACK.to_owned());
             write("logback-tools.xml", LOGBACK_TOOLS.to_owned());
             let mut options = java::server(settings);
@@ -59,12 +47,7 @@ pub(super) fn program(
         }
         Run::Image { conf } => image(settings, conf),
     };
-    Ok(DatabaseProgram {
-        files,
-        run,
-        drain: tools::drain(settings),
-        leave: tools::leave(settings),
-    })
+    Ok(DatabaseProgram { files, run, drain: tools::drain(settings), leave: tools::leave(settings) })
 }
 
 /// As root Cassandra locks its whole heap into memory, which doubles what a small machine needs; as anybody else it
@@ -81,6 +64,7 @@ const OVER_THE_IMAGES_OWN: &str = r#"
 set -e
 stock=$1 rendered=$2 conf=$3
 shift 3
+mkdir -p "$CASSANDRA_LOG_DIR"
 rm -rf "$conf"
 mkdir -p "$conf"
 cp -rL "$stock"/. "$conf"/
@@ -92,15 +76,9 @@ exec "$@"
 
 fn image(settings: &Settings, conf: &std::path::Path) -> Program {
     let mut env = BTreeMap::new();
-    env.insert(
-        "JVM_EXTRA_OPTS".to_owned(),
-        java::common(settings).join(" "),
-    );
+    env.insert("JVM_EXTRA_OPTS".to_owned(), java::common(settings).join(" "));
     env.insert("JMX_PORT".to_owned(), settings.ports.jmx.to_string());
-    env.insert(
-        "CASSANDRA_LOG_DIR".to_owned(),
-        text(&settings.config.join("logs")),
-    );
+    env.insert("CASSANDRA_LOG_DIR".to_owned(), text(&settings.config.join("logs")));
     if let Some(heap) = &settings.heap {
         env.insert("MAX_HEAP_SIZE".to_owned(), heap.clone());
     }
@@ -124,17 +102,8 @@ fn image(settings: &Settings, conf: &std::path::Path) -> Program {
 
 fn check_name(what: &'static str, name: &str) -> Result<(), RenderError> {
     let fits = (1..=64).contains(&name.chars().count())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.'));
-    if fits {
-        Ok(())
-    } else {
-        Err(RenderError::Name {
-            what,
-            found: name.to_owned(),
-        })
-    }
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | '.'));
+    if fits { Ok(()) } else { Err(RenderError::Name { what, found: name.to_owned() }) }
 }
 
 const LOGBACK: &str = r#"<configuration>
@@ -199,39 +168,23 @@ mod tests {
     fn a_name_that_would_break_out_of_a_file_is_refused() {
         let mut context = context();
         context.rack = "a\ndc=b".into();
-        assert!(matches!(
-            program(&jars(), &context),
-            Err(RenderError::Name {
-                what: "the rack",
-                ..
-            })
-        ));
+        assert!(matches!(program(&jars(), &context), Err(RenderError::Name { what: "the rack", .. })));
     }
 
     #[test]
     fn nothing_a_member_runs_is_ever_forced() {
         let program = program(&jars(), &context()).expect("renders");
         for part in [&program.run, &program.drain, &program.leave] {
-            assert!(
-                !part.argv.iter().any(|a| a == "-f" || a == "--force"),
-                "{part:?}"
-            );
+            assert!(!part.argv.iter().any(|a| a == "-f" || a == "--force"), "{part:?}");
         }
     }
 
     #[test]
     fn every_file_and_folder_of_a_stock_image_is_below_the_two_writable_ones() {
         let mut settings = jars();
-        settings.run = Run::Image {
-            conf: "/etc/cassandra".into(),
-        };
+        settings.run = Run::Image { conf: "/etc/cassandra".into() };
         let program = program(&settings, &context()).expect("renders");
-        assert!(
-            program
-                .files
-                .keys()
-                .all(|f| f.starts_with("/pods/c-0/run/rendered/"))
-        );
+        assert!(program.files.keys().all(|f| f.starts_with("/pods/c-0/run/rendered/")));
         assert_eq!(program.run.argv.last().map(String::as_str), Some("-f"));
         assert_eq!(program.drain.argv[0], "nodetool");
     }

@@ -73,11 +73,7 @@ pub struct Ports {
 impl Default for Ports {
     /// Cassandra's own: 7000, 9042, 7199.
     fn default() -> Self {
-        Self {
-            storage: 7000,
-            native: 9042,
-            jmx: 7199,
-        }
+        Self { storage: 7000, native: 9042, jmx: 7199 }
     }
 }
 

@@ -46,12 +46,7 @@ echo "the database did not leave: decommission ended with $rc, mode is ${now:-un
 if [ "$rc" = 0 ]; then exit 1; fi
 exit "$rc"
 "#;
-    let mut argv = vec![
-        "sh".to_owned(),
-        "-c".to_owned(),
-        SCRIPT.to_owned(),
-        "leave".to_owned(),
-    ];
+    let mut argv = vec!["sh".to_owned(), "-c".to_owned(), SCRIPT.to_owned(), "leave".to_owned()];
     argv.extend(command(settings));
     program(argv)
 }
@@ -84,12 +79,7 @@ pub(super) fn limit_streaming(settings: &Settings, mebibytes_per_second: Option<
 fn command(settings: &Settings) -> Vec<String> {
     let port = settings.ports.jmx.to_string();
     match &settings.run {
-        Run::Jars {
-            java,
-            lib,
-            tool_archive,
-            ..
-        } => {
+        Run::Jars { java, lib, tool_archive, .. } => {
             let mut argv = vec![text(java), "-Xmx64M".to_owned()];
             argv.push("-XX:+UseSerialGC".to_owned());
             argv.push("-XX:TieredStopAtLevel=1".to_owned());
@@ -101,19 +91,10 @@ fn command(settings: &Settings) -> Vec<String> {
             }
             argv.extend(java::modules());
             argv.push(format!("-Dcassandra.storagedir={}", text(&settings.config)));
-            argv.push(format!(
-                "-Dlogback.configurationFile={}",
-                text(&settings.rendered("logback-tools.xml"))
-            ));
+            argv.push(format!("-Dlogback.configurationFile={}", text(&settings.rendered("logback-tools.xml"))));
             argv.push("-cp".to_owned());
             argv.push(class_path(lib));
-            for argument in [
-                "org.apache.cassandra.tools.NodeTool",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port,
-            ] {
+            for argument in ["org.apache.cassandra.tools.NodeTool", "-h", "127.0.0.1", "-p", &port] {
                 argv.push(argument.to_owned());
             }
             argv
@@ -128,8 +109,5 @@ pub(super) fn class_path(lib: &std::path::Path) -> String {
 }
 
 fn program(argv: Vec<String>) -> Program {
-    Program {
-        argv,
-        env: BTreeMap::new(),
-    }
+    Program { argv, env: BTreeMap::new() }
 }

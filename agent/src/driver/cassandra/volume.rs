@@ -117,16 +117,8 @@ fn check_label(label: &str) -> Result<(), VolumeError> {
     let fits = (1..=100).contains(&label.len())
         && !label.starts_with('.')
         && !label.ends_with(UNFINISHED)
-        && label
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if fits {
-        Ok(())
-    } else {
-        Err(VolumeError::Label {
-            found: label.to_owned(),
-        })
-    }
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if fits { Ok(()) } else { Err(VolumeError::Label { found: label.to_owned() }) }
 }
 
 fn exists(path: &Path) -> Result<bool, VolumeError> {
@@ -135,17 +127,11 @@ fn exists(path: &Path) -> Result<bool, VolumeError> {
 
 /// A rename is only durable once the folder it happened in is.
 fn sync(folder: &Path) -> Result<(), VolumeError> {
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| failed("make durable", folder, e))
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed("make durable", folder, e))
 }
 
 fn failed(doing: &'static str, path: &Path, source: io::Error) -> VolumeError {
-    VolumeError::Io {
-        doing,
-        path: PathBuf::from(path),
-        source,
-    }
+    VolumeError::Io { doing, path: PathBuf::from(path), source }
 }
 
 #[cfg(test)]
@@ -189,19 +175,13 @@ mod tests {
         volume.write("commitlog/CommitLog-8-1.log");
         assert_eq!(look(volume.path(), None), VolumeState::HoldsUnknown);
         let known = DatabaseIdentity::new("abc");
-        assert_eq!(
-            look(volume.path(), Some(&known)),
-            VolumeState::Holds(known.clone())
-        );
+        assert_eq!(look(volume.path(), Some(&known)), VolumeState::Holds(known.clone()));
     }
 
     #[test]
     fn a_volume_that_is_not_there_or_no_folder_is_not_called_empty() {
         let volume = Volume::new();
-        assert_eq!(
-            look(&volume.path().join("missing"), None),
-            VolumeState::Unreadable
-        );
+        assert_eq!(look(&volume.path().join("missing"), None), VolumeState::Unreadable);
         volume.write("data");
         assert_eq!(look(volume.path(), None), VolumeState::Unreadable);
     }
@@ -227,10 +207,7 @@ mod tests {
         move_aside(volume.path(), "abc").expect("moves");
         volume.write("data/new.db");
         let again = move_aside(volume.path(), "abc").expect("does nothing");
-        assert_eq!(
-            again,
-            MovedAside::Already(volume.path().join("retired/abc"))
-        );
+        assert_eq!(again, MovedAside::Already(volume.path().join("retired/abc")));
         assert!(volume.has("data/new.db"));
     }
 
@@ -251,10 +228,7 @@ mod tests {
         let volume = Volume::new();
         volume.write("retired/abc.moving/data/old.db");
         volume.write("data/other.db");
-        assert!(matches!(
-            move_aside(volume.path(), "abc"),
-            Err(VolumeError::Occupied { .. })
-        ));
+        assert!(matches!(move_aside(volume.path(), "abc"), Err(VolumeError::Occupied { .. })));
         assert!(volume.has("data/other.db") && volume.has("retired/abc.moving/data/old.db"));
     }
 
@@ -262,20 +236,14 @@ mod tests {
     fn a_label_cannot_lead_out_of_the_volume() {
         let volume = Volume::new();
         for label in ["", "..", "a/b", ".hidden", "x.moving"] {
-            assert!(matches!(
-                move_aside(volume.path(), label),
-                Err(VolumeError::Label { .. })
-            ));
+            assert!(matches!(move_aside(volume.path(), label), Err(VolumeError::Label { .. })));
         }
     }
 
     #[test]
     fn nothing_is_made_where_there_is_nothing_to_move() {
         let volume = Volume::new();
-        assert_eq!(
-            move_aside(volume.path(), "abc").expect("looks"),
-            MovedAside::Nothing
-        );
+        assert_eq!(move_aside(volume.path(), "abc").expect("looks"), MovedAside::Nothing);
         assert!(!volume.has("retired"));
     }
 }

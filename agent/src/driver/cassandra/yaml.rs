@@ -31,8 +31,7 @@ pub const OWNED: [&str; 19] = [
 ];
 
 /// The folders of the volume that hold what belongs to one identity.
-pub(super) const DATA_FOLDERS: [&str; 5] =
-    ["data", "commitlog", "saved_caches", "hints", "cdc_raw"];
+pub(super) const DATA_FOLDERS: [&str; 5] = ["data", "commitlog", "saved_caches", "hints", "cdc_raw"];
 
 /// Through whom the process finds its cluster (C-SEED).
 ///
@@ -40,22 +39,12 @@ pub(super) const DATA_FOLDERS: [&str; 5] =
 /// nothing of it. So a joining one names the others only. One that has its data names itself too, for with all others
 /// down it would otherwise end with "unable to gossip with any peers". The founder has nobody else.
 pub(super) fn seeds(context: &StartContext) -> Result<Vec<IpAddr>, RenderError> {
-    let others: BTreeSet<IpAddr> = context
-        .seeds
-        .iter()
-        .copied()
-        .filter(|seed| *seed != context.address)
-        .collect();
+    let others: BTreeSet<IpAddr> = context.seeds.iter().copied().filter(|seed| *seed != context.address).collect();
     match context.kind {
         StartKind::Found => Ok(vec![context.address]),
-        StartKind::Join if others.is_empty() => Err(RenderError::NobodyToJoin {
-            address: context.address,
-        }),
+        StartKind::Join if others.is_empty() => Err(RenderError::NobodyToJoin { address: context.address }),
         StartKind::Join => Ok(others.into_iter().collect()),
-        StartKind::Return => Ok(others
-            .into_iter()
-            .chain(std::iter::once(context.address))
-            .collect()),
+        StartKind::Return => Ok(others.into_iter().chain(std::iter::once(context.address)).collect()),
     }
 }
 
@@ -64,11 +53,7 @@ pub(super) fn seeds(context: &StartContext) -> Result<Vec<IpAddr>, RenderError> 
 /// # Errors
 /// When what the user gave is no mapping.
 pub(super) fn left_out(settings: &Settings) -> Result<Vec<String>, RenderError> {
-    Ok(user_settings(settings)?
-        .keys()
-        .filter(|key| OWNED.contains(&key.as_str()))
-        .cloned()
-        .collect())
+    Ok(user_settings(settings)?.keys().filter(|key| OWNED.contains(&key.as_str())).cloned().collect())
 }
 
 /// The whole file.
@@ -91,9 +76,7 @@ pub(super) fn render(settings: &Settings, context: &StartContext) -> Result<Stri
         ));
     }
     let body =
-        serde_saphyr::to_string(&Value::Object(all)).map_err(|e| RenderError::Overrides {
-            reason: e.to_string(),
-        })?;
+        serde_saphyr::to_string(&Value::Object(all)).map_err(|e| RenderError::Overrides { reason: e.to_string() })?;
     file.push_str(&body);
     Ok(file)
 }
@@ -102,15 +85,10 @@ fn user_settings(settings: &Settings) -> Result<Map<String, Value>, RenderError>
     let Some(given) = &settings.overrides else {
         return Ok(Map::new());
     };
-    if given
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
+    if given.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Map::new());
     }
-    serde_saphyr::from_str::<Map<String, Value>>(given).map_err(|e| RenderError::Overrides {
-        reason: e.to_string(),
-    })
+    serde_saphyr::from_str::<Map<String, Value>>(given).map_err(|e| RenderError::Overrides { reason: e.to_string() })
 }
 
 fn ours(settings: &Settings, context: &StartContext) -> Result<Map<String, Value>, RenderError> {
@@ -136,12 +114,7 @@ fn ours(settings: &Settings, context: &StartContext) -> Result<Map<String, Value
             "parameters": [{ "seeds": seeds }],
         }]),
     );
-    for key in [
-        "listen_address",
-        "broadcast_address",
-        "rpc_address",
-        "broadcast_rpc_address",
-    ] {
+    for key in ["listen_address", "broadcast_address", "rpc_address", "broadcast_rpc_address"] {
         set(key, json!(address));
     }
     set("storage_port", json!(settings.ports.storage));
@@ -154,10 +127,7 @@ fn ours(settings: &Settings, context: &StartContext) -> Result<Map<String, Value
     }
     // What Cassandra's own file sets and its code does not default to.
     set("num_tokens", json!(16));
-    set(
-        "partitioner",
-        json!("org.apache.cassandra.dht.Murmur3Partitioner"),
-    );
+    set("partitioner", json!("org.apache.cassandra.dht.Murmur3Partitioner"));
     set("commitlog_sync", json!("periodic"));
     set("commitlog_sync_period", json!("10s"));
     set("disk_failure_policy", json!("stop"));
@@ -181,9 +151,7 @@ mod tests {
 
     fn settings(overrides: Option<&str>) -> Settings {
         let mut settings = Settings::new(
-            Run::Image {
-                conf: "/etc/cassandra".into(),
-            },
+            Run::Image { conf: "/etc/cassandra".into() },
             "/var/lib/cassandra".into(),
             "/run/pilot/cassandra".into(),
         );
@@ -221,10 +189,7 @@ mod tests {
     #[test]
     fn nobody_joins_through_itself_alone() {
         for known in [&["10.0.0.2"][..], &[]] {
-            assert!(matches!(
-                seeds(&context(StartKind::Join, known)),
-                Err(RenderError::NobodyToJoin { .. })
-            ));
+            assert!(matches!(seeds(&context(StartKind::Join, known)), Err(RenderError::NobodyToJoin { .. })));
         }
     }
 
@@ -238,40 +203,27 @@ mod tests {
 
     #[test]
     fn a_setting_of_the_user_wins_unless_the_pilot_owns_it() {
-        let settings = settings(Some(
-            "num_tokens: 4\nconcurrent_reads: 7\nlisten_address: 1.2.3.4\ncluster_name: other\n",
-        ));
+        let settings =
+            settings(Some("num_tokens: 4\nconcurrent_reads: 7\nlisten_address: 1.2.3.4\ncluster_name: other\n"));
         let file = render(&settings, &context(StartKind::Found, &[])).expect("renders");
         let read: Map<String, Value> = serde_saphyr::from_str(&file).expect("yaml");
         assert_eq!(read["num_tokens"], json!(4));
         assert_eq!(read["concurrent_reads"], json!(7));
         assert_eq!(read["listen_address"], json!("10.0.0.2"));
         assert_eq!(read["cluster_name"], json!("orders"));
-        assert!(
-            file.contains("because the pilot sets them: cluster_name, listen_address"),
-            "{file}"
-        );
+        assert!(file.contains("because the pilot sets them: cluster_name, listen_address"), "{file}");
     }
 
     #[test]
     fn settings_that_are_no_mapping_are_refused_with_the_reason() {
-        let refused = render(
-            &settings(Some("- a\n- b\n")),
-            &context(StartKind::Found, &[]),
-        );
-        assert!(
-            matches!(refused, Err(RenderError::Overrides { .. })),
-            "{refused:?}"
-        );
+        let refused = render(&settings(Some("- a\n- b\n")), &context(StartKind::Found, &[]));
+        assert!(matches!(refused, Err(RenderError::Overrides { .. })), "{refused:?}");
     }
 
     #[test]
     fn a_settings_file_of_comments_changes_nothing() {
         let bare = render(&settings(None), &context(StartKind::Found, &[]));
-        let commented = render(
-            &settings(Some("# nothing yet\n\n")),
-            &context(StartKind::Found, &[]),
-        );
+        let commented = render(&settings(Some("# nothing yet\n\n")), &context(StartKind::Found, &[]));
         assert_eq!(bare, commented);
     }
 
@@ -279,10 +231,7 @@ mod tests {
     fn every_folder_of_data_is_below_the_volume_where_it_is_looked_for() {
         let file = render(&settings(None), &context(StartKind::Found, &[])).expect("renders");
         for folder in DATA_FOLDERS {
-            assert!(
-                file.contains(&format!("/var/lib/cassandra/{folder}")),
-                "{folder} in {file}"
-            );
+            assert!(file.contains(&format!("/var/lib/cassandra/{folder}")), "{folder} in {file}");
         }
     }
 }

@@ -48,35 +48,22 @@ fn settings(pod: &str) -> MachineSettings {
 }
 
 fn program(name: &str) -> Program {
-    Program {
-        argv: vec![name.to_owned()],
-        env: BTreeMap::new(),
-    }
+    Program { argv: vec![name.to_owned()], env: BTreeMap::new() }
 }
 
 fn database(name: &str) -> DatabaseProgram {
-    DatabaseProgram {
-        files: BTreeMap::new(),
-        run: program(name),
-        drain: program("drain"),
-        leave: program("leave"),
-    }
+    DatabaseProgram { files: BTreeMap::new(), run: program(name), drain: program("drain"), leave: program("leave") }
 }
 
 fn start(pod: &str, identity: Option<&str>) -> Ask {
     Ask::Start {
         program: database("run"),
-        permission: StartPermission {
-            pod: Uid::new(pod),
-            identity: identity.map(DatabaseIdentity::new),
-        },
+        permission: StartPermission { pod: Uid::new(pod), identity: identity.map(DatabaseIdentity::new) },
     }
 }
 
 fn leave(name: &str) -> Ask {
-    Ask::Leave {
-        operation: OperationId::new(name),
-    }
+    Ask::Leave { operation: OperationId::new(name) }
 }
 
 impl World {
@@ -130,10 +117,7 @@ impl World {
             }
         }
         if let Some(wake) = self.machine.wake() {
-            assert!(
-                self.exit.is_some() || wake > self.now,
-                "it would wake at once for ever"
-            );
+            assert!(self.exit.is_some() || wake > self.now, "it would wake at once for ever");
         }
     }
 
@@ -154,31 +138,18 @@ impl World {
             }
             Effect::StartDatabase { job, .. } => {
                 assert_eq!(self.database, None, "two databases on one volume");
-                let given = self
-                    .disk
-                    .permission
-                    .as_ref()
-                    .expect("started without a permission on disk");
-                assert_eq!(
-                    given.pod, self.machine.settings.pod,
-                    "started with another pod's permission"
-                );
+                let given = self.disk.permission.as_ref().expect("started without a permission on disk");
+                assert_eq!(given.pod, self.machine.settings.pod, "started with another pod's permission");
                 if let Some(identity) = &given.identity {
                     assert!(!self.disk.left.contains(identity), "started what has left");
                 }
                 if self.terminated_at.is_some() {
                     let granted = self.disk.leave.as_ref().is_some_and(|leave| !leave.done);
-                    assert!(
-                        granted,
-                        "started again in a terminating launcher without a leave to finish"
-                    );
+                    assert!(granted, "started again in a terminating launcher without a leave to finish");
                 }
                 self.started.push(self.now.as_millis());
                 if self.unstartable {
-                    return Some(Event::NotSpawned {
-                        job,
-                        why: "no such file".to_owned(),
-                    });
+                    return Some(Event::NotSpawned { job, why: "no such file".to_owned() });
                 }
                 self.database = Some(job);
                 self.stopped = false;
@@ -189,9 +160,11 @@ impl World {
                     Purpose::Drain => assert!(self.database.is_some(), "drains nothing"),
                     Purpose::Leave => {
                         assert!(self.database.is_some(), "only a running database can leave");
-                        let granted = self.disk.leave.as_ref().is_some_and(|leave| {
-                            !leave.done && leave.pod == self.machine.settings.pod
-                        });
+                        let granted = self
+                            .disk
+                            .leave
+                            .as_ref()
+                            .is_some_and(|leave| !leave.done && leave.pod == self.machine.settings.pod);
                         assert!(granted, "leaves without a grant on disk");
                         let running = self.programs.values().any(|other| *other == Purpose::Leave);
                         assert!(!running, "leaves twice at a time");
@@ -227,11 +200,7 @@ impl World {
     fn ask(&mut self, ask: Ask) -> Option<Reply> {
         let id = self.next_ask;
         self.next_ask += 1;
-        self.event(Event::Ask {
-            client: Client(1),
-            id,
-            ask,
-        });
+        self.event(Event::Ask { client: Client(1), id, ask });
         let found = self.replies.iter().find(|(found, _)| *found == id);
         found.map(|(_, reply)| reply.clone())
     }
@@ -254,32 +223,15 @@ impl World {
 
     fn database_ends(&mut self, code: Option<i32>, signal: Option<i32>) {
         if let Some(job) = self.database.take() {
-            self.event(Event::Ended {
-                job,
-                end: End {
-                    code,
-                    signal,
-                    ..End::default()
-                },
-            });
+            self.event(Event::Ended { job, end: End { code, signal, ..End::default() } });
         }
     }
 
     fn program_ends(&mut self, purpose: Purpose, code: i32) {
-        let found = self
-            .programs
-            .iter()
-            .find(|(_, other)| **other == purpose)
-            .map(|(job, _)| *job);
+        let found = self.programs.iter().find(|(_, other)| **other == purpose).map(|(job, _)| *job);
         if let Some(job) = found {
             self.programs.remove(&job);
-            self.event(Event::Ended {
-                job,
-                end: End {
-                    code: Some(code),
-                    ..End::default()
-                },
-            });
+            self.event(Event::Ended { job, end: End { code: Some(code), ..End::default() } });
         }
     }
 
@@ -296,10 +248,7 @@ impl World {
                 if self.database == Some(job) {
                     self.database_ends(None, Some(9));
                 } else if self.programs.remove(&job).is_some() {
-                    let end = End {
-                        signal: Some(9),
-                        ..End::default()
-                    };
+                    let end = End { signal: Some(9), ..End::default() };
                     self.event(Event::Ended { job, end });
                 }
             }
@@ -379,17 +328,7 @@ fn the_pause_doubles_up_to_its_end_and_a_long_run_resets_it() {
     let died = world.now.as_millis();
     world.database_ends(Some(1), None);
     let status = world.process();
-    assert!(
-        matches!(
-            status,
-            ProcessState::Backoff {
-                failures: 1,
-                crash_loop: false,
-                ..
-            }
-        ),
-        "{status:?}"
-    );
+    assert!(matches!(status, ProcessState::Backoff { failures: 1, crash_loop: false, .. }), "{status:?}");
     world.pass(10_000, true);
     assert_eq!(world.started.last().unwrap() - died, 1_000);
     assert_eq!(world.accounts.unintended_ends, 7);
@@ -410,18 +349,8 @@ fn an_agent_that_comes_back_again_and_again_does_not_shorten_the_pause() {
     let starts = world.started.len();
     let mut other = database("repaired");
     other.drain.argv.clear();
-    world.accepted(Ask::Start {
-        program: other,
-        permission: StartPermission {
-            pod: Uid::new("pod"),
-            identity: None,
-        },
-    });
-    assert_eq!(
-        world.started.len(),
-        starts + 1,
-        "another program is tried at once"
-    );
+    world.accepted(Ask::Start { program: other, permission: StartPermission { pod: Uid::new("pod"), identity: None } });
+    assert_eq!(world.started.len(), starts + 1, "another program is tried at once");
 }
 
 #[test]
@@ -429,15 +358,9 @@ fn a_database_that_died_with_its_launcher_is_a_crash_and_in_another_pod_is_none(
     let mut world = World::new();
     world.accepted(start("pod", None));
     let mut world = world.reborn("pod");
-    assert!(matches!(
-        world.process(),
-        ProcessState::Backoff { failures: 1, .. }
-    ));
+    assert!(matches!(world.process(), ProcessState::Backoff { failures: 1, .. }));
     world.pass(2_000, true);
-    assert_eq!(
-        (world.accounts.starts, world.accounts.unintended_ends),
-        (2, 1)
-    );
+    assert_eq!((world.accounts.starts, world.accounts.unintended_ends), (2, 1));
     let world = world.reborn("pod-2");
     assert_eq!(world.process(), ProcessState::Held);
     assert_eq!(world.accounts.unintended_ends, 1);
@@ -495,19 +418,12 @@ fn a_short_grace_period_still_leaves_half_of_it_for_a_word() {
     let mut world = World::new();
     world.accepted(start("pod", None));
     world.ask(Ask::Watch);
-    world.accepted(Ask::Deadline {
-        left: Millis(10_000),
-    });
+    world.accepted(Ask::Deadline { left: Millis(10_000) });
     world.terminate();
     world.pass(4_900, true);
     assert!(matches!(world.process(), ProcessState::Running { .. }));
     world.accepted(leave("op"));
-    assert!(
-        world
-            .programs
-            .values()
-            .any(|purpose| *purpose == Purpose::Leave)
-    );
+    assert!(world.programs.values().any(|purpose| *purpose == Purpose::Leave));
     assert!(world.refused(start("pod", None)).contains("told to end"));
 }
 
@@ -518,20 +434,12 @@ fn a_leave_that_runs_goes_on_past_the_deadline_and_one_that_fails_gives_way() {
     world.accepted(leave("op"));
     world.terminate();
     world.pass(2 * GRACE, true);
-    assert!(
-        world
-            .programs
-            .values()
-            .any(|purpose| *purpose == Purpose::Leave)
-    );
+    assert!(world.programs.values().any(|purpose| *purpose == Purpose::Leave));
     assert!(matches!(world.process(), ProcessState::Running { .. }));
     world.program_ends(Purpose::Leave, 1);
     world.pass(20_000, true);
     assert_eq!(world.exit, Some(0));
-    assert!(
-        world.disk.leave.is_some_and(|leave| !leave.done),
-        "the next pod takes it up"
-    );
+    assert!(world.disk.leave.is_some_and(|leave| !leave.done), "the next pod takes it up");
 }
 
 #[test]
@@ -544,13 +452,7 @@ fn one_that_has_left_stays_for_its_peers_word_and_ends_alone_without_an_agent() 
     world.program_ends(Purpose::Leave, 0);
     world.pass(20_000, true);
     assert!(matches!(world.process(), ProcessState::Running { .. }));
-    assert!(
-        world
-            .refused(Ask::EndAfterLeave {
-                operation: OperationId::new("another"),
-            })
-            .contains("op")
-    );
+    assert!(world.refused(Ask::EndAfterLeave { operation: OperationId::new("another") }).contains("op"));
     world.event(Event::Gone(Client(1)));
     world.pass(5_000, true);
     assert_eq!(world.exit, Some(0));
@@ -568,11 +470,7 @@ fn a_leave_program_that_succeeds_after_its_database_ended_has_succeeded() {
     world.terminate();
     world.database_ends(Some(0), None);
     world.pass(1_500, true);
-    assert_eq!(
-        world.started.len(),
-        1,
-        "it waits for the leave program's word"
-    );
+    assert_eq!(world.started.len(), 1, "it waits for the leave program's word");
     world.program_ends(Purpose::Leave, 0);
     assert_eq!(world.exit, Some(0));
     assert_eq!(world.started.len(), 1);
@@ -589,14 +487,7 @@ fn repeating_a_leave_neither_shortens_the_pause_nor_counts_again() {
     }
     assert!(world.programs.is_empty());
     world.pass(1_000, true);
-    assert_eq!(
-        world
-            .machine
-            .status(world.now)
-            .leave
-            .map(|leave| leave.tries),
-        Some(2)
-    );
+    assert_eq!(world.machine.status(world.now).leave.map(|leave| leave.tries), Some(2));
 }
 
 #[test]
@@ -604,17 +495,9 @@ fn a_database_that_cannot_be_started_waits_like_one_that_died() {
     let mut world = World::new();
     world.unstartable = true;
     world.accepted(start("pod", None));
-    assert!(matches!(
-        world.process(),
-        ProcessState::Backoff { failures: 1, .. }
-    ));
+    assert!(matches!(world.process(), ProcessState::Backoff { failures: 1, .. }));
     let status = world.machine.status(world.now);
-    assert!(
-        status
-            .notices
-            .iter()
-            .any(|notice| notice.contains("no such file"))
-    );
+    assert!(status.notices.iter().any(|notice| notice.contains("no such file")));
     world.unstartable = false;
     world.pass(1_000, true);
     assert!(matches!(world.process(), ProcessState::Running { .. }));
@@ -623,24 +506,14 @@ fn a_database_that_cannot_be_started_waits_like_one_that_died() {
 #[test]
 fn more_tools_than_may_run_are_refused() {
     let mut world = World::new();
-    let tool = || Ask::Tool {
-        program: program("tool"),
-        timeout: Millis(1_000),
-    };
+    let tool = || Ask::Tool { program: program("tool"), timeout: Millis(1_000) };
     for _ in 0..TOOLS {
         assert_eq!(world.ask(tool()), None);
     }
     assert!(world.refused(tool()).contains("8 tools"));
     world.pass(1_000, true);
     let timed_out = |reply: &Reply| matches!(reply, Reply::Tool(tool) if tool.timed_out);
-    assert_eq!(
-        world
-            .replies
-            .iter()
-            .filter(|(_, reply)| timed_out(reply))
-            .count(),
-        TOOLS
-    );
+    assert_eq!(world.replies.iter().filter(|(_, reply)| timed_out(reply)).count(), TOOLS);
 }
 
 #[derive(Debug, Clone)]
@@ -658,9 +531,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let name = prop_oneof![Just("a"), Just("b")];
-    let end = name.clone().prop_map(|name| Ask::EndAfterLeave {
-        operation: OperationId::new(name),
-    });
+    let end = name.clone().prop_map(|name| Ask::EndAfterLeave { operation: OperationId::new(name) });
     let ask = prop_oneof![
         2 => Just(Ask::Watch),
         4 => Just(start("pod", Some("me"))),
@@ -674,11 +545,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u64..90_000).prop_map(|left| Ask::Deadline { left: Millis(left) }),
         1 => Just(Ask::Tool { program: program("tool"), timeout: Millis(3_000) }),
     ];
-    let purpose = prop_oneof![
-        Just(Purpose::Drain),
-        Just(Purpose::Leave),
-        Just(Purpose::Tool)
-    ];
+    let purpose = prop_oneof![Just(Purpose::Drain), Just(Purpose::Leave), Just(Purpose::Tool)];
     prop_oneof![
         8 => ask.prop_map(Step::Ask),
         1 => Just(Step::Gone),
@@ -734,8 +601,7 @@ proptest! {
 }
 
 #[test]
-fn with_no_time_left_for_another_try_a_crash_ends_the_launcher_and_the_leave_waits_for_the_next_pod()
- {
+fn with_no_time_left_for_another_try_a_crash_ends_the_launcher_and_the_leave_waits_for_the_next_pod() {
     let mut world = World::new();
     world.accepted(start("pod", None));
     world.accepted(leave("op"));

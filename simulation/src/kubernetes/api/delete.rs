@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::super::admission::grace_of;
 use super::super::error::ApiError;
 use super::super::json::{at, is_terminating, list, name, number, set, text, uid};
-use super::super::ownership::Ownership;
 use super::super::request::Body;
 use super::super::resource::KindId;
 use super::super::selector::Selector;
@@ -44,22 +43,13 @@ impl DeleteOptions {
     /// Only the object of this identity.
     #[must_use]
     pub fn of_uid(uid: &str) -> Self {
-        Self {
-            uid: Some(uid.to_owned()),
-            ..Self::default()
-        }
+        Self { uid: Some(uid.to_owned()), ..Self::default() }
     }
 
     pub(crate) fn parse(body: &Value) -> Result<Self, ApiError> {
-        let precondition = |key: &str| {
-            Some(text(body, &["preconditions", key]))
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let propagation = match (
-            text(body, &["propagationPolicy"]),
-            at(body, &["orphanDependents"]),
-        ) {
+        let precondition =
+            |key: &str| Some(text(body, &["preconditions", key])).filter(|text| !text.is_empty()).map(str::to_owned);
+        let propagation = match (text(body, &["propagationPolicy"]), at(body, &["orphanDependents"])) {
             ("Foreground", _) => Propagation::Foreground,
             ("Orphan", _) | ("", Some(Value::Bool(true))) => Propagation::Orphan,
             ("Background" | "", _) => Propagation::Background,
@@ -83,11 +73,7 @@ impl DeleteOptions {
             set(&mut body, &["preconditions", "uid"], uid.clone());
         }
         if let Some(revision) = &self.resource_version {
-            set(
-                &mut body,
-                &["preconditions", "resourceVersion"],
-                revision.clone(),
-            );
+            set(&mut body, &["preconditions", "resourceVersion"], revision.clone());
         }
         if let Some(grace) = self.grace_period_seconds {
             set(&mut body, &["gracePeriodSeconds"], grace);
@@ -110,12 +96,7 @@ pub(crate) fn may_go(kind: KindId, object: &Value) -> bool {
 }
 
 impl ModelApi {
-    pub(super) fn delete_call(
-        &mut self,
-        now: ModelTime,
-        call: &Call,
-        options: &DeleteOptions,
-    ) -> Granted {
+    pub(super) fn delete_call(&mut self, now: ModelTime, call: &Call, options: &DeleteOptions) -> Granted {
         let row = &self.resources[call.kind.0];
         let subject = row.subject(&call.name);
         let stored = self
@@ -146,11 +127,8 @@ impl ModelApi {
             };
             // The deadline moves back by what was taken off the grace, so it still counts from the first request.
             let before = number(&old, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
-            let deadline =
-                ModelTime::parse(text(&old, &["metadata", "deletionTimestamp"])).unwrap_or(now);
-            let taken = u64::try_from(before - grace)
-                .unwrap_or(0)
-                .saturating_mul(1000);
+            let deadline = ModelTime::parse(text(&old, &["metadata", "deletionTimestamp"])).unwrap_or(now);
+            let taken = u64::try_from(before - grace).unwrap_or(0).saturating_mul(1000);
             mark(&mut new, ModelTime(deadline.0.saturating_sub(taken)), grace);
         } else {
             add_propagation_finalizer(&mut new, options.propagation);
@@ -168,15 +146,10 @@ impl ModelApi {
             }
         }
         if may_go(call.kind, &new) {
-            return Ok((
-                200,
-                self.remove_now(call.kind, &call.namespace, &call.name, &old),
-            ));
+            return Ok((200, self.remove_now(call.kind, &call.namespace, &call.name, &old)));
         }
-        let ownership = Ownership::clone(&stored.ownership);
-        let stored = self
-            .store
-            .replace(call.kind, &call.namespace, &call.name, new, ownership);
+        let ownership = Arc::clone(&stored.ownership);
+        let stored = self.store.replace(call.kind, &call.namespace, &call.name, new, ownership);
         Ok((200, Body::Object(stored)))
     }
 
@@ -204,10 +177,7 @@ impl ModelApi {
         if text(old, &["spec", "nodeName"]).is_empty() || ended {
             return 0;
         }
-        options
-            .grace_period_seconds
-            .unwrap_or_else(|| grace_of(old))
-            .max(0)
+        options.grace_period_seconds.unwrap_or_else(|| grace_of(old)).max(0)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one request, spelled out")]
@@ -228,32 +198,12 @@ impl ModelApi {
             .store
             .list(stored, place)
             .filter(|object| selector.matches(object))
-            .map(|object| {
-                (
-                    super::super::json::namespace(object).to_owned(),
-                    name(object).to_owned(),
-                )
-            })
+            .map(|object| (super::super::json::namespace(object).to_owned(), name(object).to_owned()))
             .collect();
         for (namespace, name) in targets {
-            self.execute(
-                now,
-                Call::new(
-                    user,
-                    stored,
-                    &namespace,
-                    &name,
-                    Verb::Delete,
-                    options.clone(),
-                ),
-            )?;
+            self.execute(now, Call::new(user, stored, &namespace, &name, Verb::Delete, options.clone()))?;
         }
-        Ok((
-            200,
-            Body::Made(
-                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
-            ),
-        ))
+        Ok((200, Body::Made(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))))
     }
 }
 
@@ -265,11 +215,7 @@ fn shorter_grace(old: &Value, options: &DeleteOptions) -> Option<i64> {
 }
 
 fn mark(value: &mut Value, deadline: ModelTime, grace: i64) {
-    set(
-        value,
-        &["metadata", "deletionTimestamp"],
-        deadline.rfc3339(),
-    );
+    set(value, &["metadata", "deletionTimestamp"], deadline.rfc3339());
     set(value, &["metadata", "deletionGracePeriodSeconds"], grace);
 }
 

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::super::error::{ApiError, Reason};
 use super::super::json::{at, condition, is_terminating, name, number, set, text};
-use super::super::ownership::Ownership;
 use super::super::request::Body;
 use super::super::resource::KindId;
 use super::super::selector::Selector;
@@ -23,17 +22,14 @@ impl ModelApi {
             .ok_or_else(|| ApiError::not_found(&subject))?;
         let options = DeleteOptions::parse(call.body.get("deleteOptions").unwrap_or(&Value::Null))?;
         let phase = text(&pod, &["status", "phase"]);
-        let skips =
-            is_terminating(&pod) || matches!(phase, "Succeeded" | "Failed" | "Pending" | "");
+        let skips = is_terminating(&pod) || matches!(phase, "Succeeded" | "Failed" | "Pending" | "");
         if !skips {
             self.spend_budget(now, call, &pod)?;
         }
         self.delete_call(now, call, &options)?;
         Ok((
             201,
-            Body::Made(
-                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
-            ),
+            Body::Made(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})),
         ))
     }
 
@@ -73,43 +69,24 @@ impl ModelApi {
         }
         let allowed = number(budget, &["status", "disruptionsAllowed"]).unwrap_or(0);
         if allowed <= 0 {
-            return Err(refused(
-                budget,
-                format!("needs {desired} healthy pods and has {healthy} currently"),
-            ));
+            return Err(refused(budget, format!("needs {desired} healthy pods and has {healthy} currently")));
         }
         if call.dry_run {
             return Ok(());
         }
         let mut spent = Value::clone(budget);
         set(&mut spent, &["status", "disruptionsAllowed"], allowed - 1);
-        set(
-            &mut spent,
-            &["status", "disruptedPods", name(pod)],
-            now.rfc3339(),
-        );
-        let stored = self
-            .store
-            .stored(KindId::BUDGETS, &call.namespace, name(budget));
-        let ownership = stored
-            .map(|stored| Ownership::clone(&stored.ownership))
-            .unwrap_or_default();
-        self.store.replace(
-            KindId::BUDGETS,
-            &call.namespace,
-            name(budget),
-            spent,
-            ownership,
-        );
+        set(&mut spent, &["status", "disruptedPods", name(pod)], now.rfc3339());
+        let stored = self.store.stored(KindId::BUDGETS, &call.namespace, name(budget));
+        let ownership = stored.map(|stored| Arc::clone(&stored.ownership)).unwrap_or_default();
+        self.store.replace(KindId::BUDGETS, &call.namespace, name(budget), spent, ownership);
         Ok(())
     }
 }
 
 fn refused(budget: &Value, why: String) -> ApiError {
-    let mut error = ApiError::new(
-        Reason::TooManyRequests,
-        "Cannot evict pod as it would violate the pod's disruption budget.",
-    );
+    let mut error =
+        ApiError::new(Reason::TooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.");
     error.details = json!({
         "causes": [{"reason": "DisruptionBudget", "message": format!("The disruption budget {} {why}", name(budget))}],
     });

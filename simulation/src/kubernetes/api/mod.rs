@@ -118,10 +118,7 @@ impl ModelApi {
     /// The index of a kind by group and plural name.
     #[must_use]
     pub fn kind(&self, group: &str, plural: &str) -> Option<KindId> {
-        self.resources
-            .iter()
-            .position(|row| row.group == group && row.plural == plural)
-            .map(KindId)
+        self.resources.iter().position(|row| row.group == group && row.plural == plural).map(KindId)
     }
 
     /// Shows `metadata.managedFields` in all objects, as a real server does; costs time, so off by default.
@@ -136,31 +133,15 @@ impl ModelApi {
 
     /// An event as the watching client asked to see it: the object, or one row of a table.
     #[must_use]
-    pub fn shown(
-        &self,
-        cursor: &WatchCursor,
-        event: &WatchEvent,
-        request: &Request,
-        now: ModelTime,
-    ) -> Arc<Value> {
+    pub fn shown(&self, cursor: &WatchCursor, event: &WatchEvent, request: &Request, now: ModelTime) -> Arc<Value> {
         match event.change {
-            Change::Added | Change::Modified | Change::Deleted
-                if table::wants_table(&request.accept) =>
-            {
+            Change::Added | Change::Modified | Change::Deleted if table::wants_table(&request.accept) => {
                 let one = std::slice::from_ref(&event.object);
-                Arc::new(table::table(
-                    cursor.kind(),
-                    one,
-                    cursor.position(),
-                    now,
-                    request,
-                ))
+                Arc::new(table::table(cursor.kind(), one, cursor.position(), now, request))
             }
-            Change::Added
-            | Change::Modified
-            | Change::Deleted
-            | Change::Bookmark
-            | Change::Error => Arc::clone(&event.object),
+            Change::Added | Change::Modified | Change::Deleted | Change::Bookmark | Change::Error => {
+                Arc::clone(&event.object)
+            }
         }
     }
 
@@ -211,43 +192,22 @@ impl ModelApi {
     pub fn handle(&mut self, now: ModelTime, request: Request) -> Response {
         self.counters.count(&request.user, now);
         let answer = match route::route(&self.resources, &request.path) {
-            Ok(Route::Resource {
-                kind,
-                namespace,
-                name,
-                subresource,
-            }) => match request.method {
-                Method::Get => self.read(
-                    now,
-                    &request,
-                    kind,
-                    namespace.as_deref(),
-                    &name,
-                    subresource,
-                ),
-                Method::Post | Method::Put | Method::Patch | Method::Delete => self.write_request(
-                    now,
-                    request,
-                    kind,
-                    namespace.unwrap_or_default(),
-                    name,
-                    subresource,
-                ),
+            Ok(Route::Resource { kind, namespace, name, subresource }) => match request.method {
+                Method::Get => self.read(now, &request, kind, namespace.as_deref(), &name, subresource),
+                Method::Post | Method::Put | Method::Patch | Method::Delete => {
+                    self.write_request(now, request, kind, namespace.unwrap_or_default(), name, subresource)
+                }
             },
             Ok(Route::AccessReview) => Ok((201, Body::Made(allowed(request.body)))),
             Ok(Route::Other) if request.method == Method::Get => self.discover(&request),
-            Ok(Route::Other) => Err(ApiError::new(
-                Reason::NotFound,
-                "the server could not find the requested resource",
-            )),
+            Ok(Route::Other) => {
+                Err(ApiError::new(Reason::NotFound, "the server could not find the requested resource"))
+            }
             Err(error) => Err(error),
         };
         match answer {
             Ok((status, body)) => Response { status, body },
-            Err(error) => Response {
-                status: error.reason.code(),
-                body: Body::Made(error.to_status()),
-            },
+            Err(error) => Response { status: error.reason.code(), body: Body::Made(error.to_status()) },
         }
     }
 
@@ -272,21 +232,8 @@ impl ModelApi {
     ///
     /// # Errors
     /// Whatever the server refuses.
-    pub fn create(
-        &mut self,
-        now: ModelTime,
-        user: &str,
-        kind: KindId,
-        object: Value,
-    ) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Create,
-            object.clone(),
-        );
+    pub fn create(&mut self, now: ModelTime, user: &str, kind: KindId, object: Value) -> Result<Arc<Value>, ApiError> {
+        let call = Call::of_object(user, kind, Verb::Create, object);
         self.object_of(now, call)
     }
 
@@ -294,21 +241,8 @@ impl ModelApi {
     ///
     /// # Errors
     /// Whatever the server refuses.
-    pub fn update(
-        &mut self,
-        now: ModelTime,
-        user: &str,
-        kind: KindId,
-        object: Value,
-    ) -> Result<Arc<Value>, ApiError> {
-        let call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Update,
-            object.clone(),
-        );
+    pub fn update(&mut self, now: ModelTime, user: &str, kind: KindId, object: Value) -> Result<Arc<Value>, ApiError> {
+        let call = Call::of_object(user, kind, Verb::Update, object);
         self.object_of(now, call)
     }
 
@@ -323,14 +257,7 @@ impl ModelApi {
         kind: KindId,
         object: Value,
     ) -> Result<Arc<Value>, ApiError> {
-        let mut call = Call::new(
-            user,
-            kind,
-            namespace(&object),
-            name(&object),
-            Verb::Update,
-            object.clone(),
-        );
+        let mut call = Call::of_object(user, kind, Verb::Update, object);
         call.subresource = Subresource::Status;
         self.object_of(now, call)
     }
@@ -356,10 +283,9 @@ impl ModelApi {
         match self.execute(now, call)? {
             (_, Body::Object(object)) => Ok(object),
             (_, Body::Made(object)) => Ok(Arc::new(object)),
-            (_, Body::List { .. } | Body::Watch(_)) => Err(ApiError::new(
-                Reason::InternalError,
-                "a write was answered with a list",
-            )),
+            (_, Body::List { .. } | Body::Watch(_)) => {
+                Err(ApiError::new(Reason::InternalError, "a write was answered with a list"))
+            }
         }
     }
 
@@ -376,30 +302,19 @@ impl ModelApi {
         let verb = match request.method {
             Method::Post => Verb::Create,
             Method::Put => Verb::Update,
-            Method::Patch => {
-                Verb::Patch(PatchKind::parse(&request.content_type).ok_or_else(|| {
-                    ApiError::new(
-                        Reason::UnsupportedMediaType,
-                        format!(
-                            "the body of the request was in an unknown format: {:?}",
-                            request.content_type
-                        ),
-                    )
-                })?)
-            }
+            Method::Patch => Verb::Patch(PatchKind::parse(&request.content_type).ok_or_else(|| {
+                ApiError::new(
+                    Reason::UnsupportedMediaType,
+                    format!("the body of the request was in an unknown format: {:?}", request.content_type),
+                )
+            })?),
             Method::Delete => Verb::Delete,
             Method::Get => {
-                return Err(ApiError::new(
-                    Reason::MethodNotAllowed,
-                    "a read is not a write",
-                ));
+                return Err(ApiError::new(Reason::MethodNotAllowed, "a read is not a write"));
             }
         };
         let applies = verb == Verb::Patch(PatchKind::Apply);
-        let manager = match parameters
-            .remove("fieldManager")
-            .filter(|manager| !manager.is_empty())
-        {
+        let manager = match parameters.remove("fieldManager").filter(|manager| !manager.is_empty()) {
             Some(manager) => manager,
             None if applies => {
                 return Err(ApiError::bad_request(
@@ -412,10 +327,7 @@ impl ModelApi {
         let mut body = request.body;
         // Deletion reads its options from the body, or from the query as curl users write them.
         if verb == Verb::Delete {
-            if let Some(grace) = parameters
-                .get("gracePeriodSeconds")
-                .and_then(|text| text.parse::<i64>().ok())
-            {
+            if let Some(grace) = parameters.get("gracePeriodSeconds").and_then(|text| text.parse::<i64>().ok()) {
                 super::json::set_default(&mut body, &["gracePeriodSeconds"], grace);
             }
             if let Some(policy) = parameters.get("propagationPolicy") {
@@ -423,22 +335,12 @@ impl ModelApi {
             }
         }
         let dry_run = parameters.get("dryRun").is_some_and(|value| value == "All")
-            || body
-                .get("dryRun")
-                .is_some_and(|value| *value == json!(["All"]));
+            || body.get("dryRun").is_some_and(|value| *value == json!(["All"]));
         let force = parameters.get("force").is_some_and(|value| value == "true");
         if name.is_empty() && verb == Verb::Delete {
             let labels = parameters.get("labelSelector").map_or("", String::as_str);
             let fields = parameters.get("fieldSelector").map_or("", String::as_str);
-            return self.delete_collection(
-                now,
-                &request.user,
-                kind,
-                &namespace,
-                labels,
-                fields,
-                &body,
-            );
+            return self.delete_collection(now, &request.user, kind, &namespace, labels, fields, &body);
         }
         if name.is_empty() != (verb == Verb::Create && subresource == Subresource::Main) {
             return Err(ApiError::new(
@@ -448,18 +350,7 @@ impl ModelApi {
         }
         self.execute(
             now,
-            Call {
-                user: request.user,
-                manager,
-                kind,
-                namespace,
-                name,
-                subresource,
-                verb,
-                body,
-                dry_run,
-                force,
-            },
+            Call { user: request.user, manager, kind, namespace, name, subresource, verb, body, dry_run, force },
         )
     }
 
@@ -470,11 +361,8 @@ impl ModelApi {
         let row = &self.resources[requested.0];
         let subresource = call.subresource.word();
         let slash = if subresource.is_empty() { "" } else { "/" };
-        let target = if call.verb == Verb::Create && call.subresource == Subresource::Main {
-            ""
-        } else {
-            call.name.as_str()
-        };
+        let target =
+            if call.verb == Verb::Create && call.subresource == Subresource::Main { "" } else { call.name.as_str() };
         let (annotations, revision, uid) = sent(&call.body);
         let mut entry = AuditEntry {
             sequence: 0,
@@ -484,11 +372,7 @@ impl ModelApi {
             path: format!("{}{slash}{subresource}", row.path(&call.namespace, target)),
             resource: row.plural.to_string(),
             namespace: call.namespace.clone(),
-            name: if call.name.is_empty() {
-                name(&call.body).to_owned()
-            } else {
-                call.name.clone()
-            },
+            name: if call.name.is_empty() { name(&call.body).to_owned() } else { call.name.clone() },
             subresource: subresource.to_owned(),
             sent_resource_version: revision,
             sent_uid: uid,
@@ -502,10 +386,7 @@ impl ModelApi {
             call.kind = kind;
             call.body = events::to_core(&call.body);
         }
-        let earlier = self
-            .store
-            .get(call.kind, &entry.namespace, &entry.name)
-            .cloned();
+        let earlier = self.store.get(call.kind, &entry.namespace, &entry.name).cloned();
         let kind = call.kind;
         let mut granted = self.dispatch(now, call);
         if stored_as.is_some()
@@ -522,11 +403,7 @@ impl ModelApi {
             Err(error) => error.reason.code(),
         };
         entry.committed = Some(self.store.revision()).filter(|revision| *revision != before);
-        let after = self
-            .store
-            .get(kind, &entry.namespace, &entry.name)
-            .cloned()
-            .or(earlier);
+        let after = self.store.get(kind, &entry.namespace, &entry.name).cloned().or(earlier);
         entry.object_annotations = after.as_deref().map(annotations_of).unwrap_or_default();
         self.audit.push(entry);
         granted
@@ -536,9 +413,7 @@ impl ModelApi {
         match (call.subresource, call.verb) {
             (Subresource::Main, Verb::Create) => self.create_call(now, call),
             (Subresource::Main | Subresource::Status, Verb::Update) => self.update_call(now, call),
-            (Subresource::Main | Subresource::Status, Verb::Patch(kind)) => {
-                self.patch_call(now, call, kind)
-            }
+            (Subresource::Main | Subresource::Status, Verb::Patch(kind)) => self.patch_call(now, call, kind),
             (Subresource::Main, Verb::Delete) => {
                 let options = DeleteOptions::parse(&call.body)?;
                 self.delete_call(now, &call, &options)
@@ -548,25 +423,22 @@ impl ModelApi {
             (Subresource::Eviction, Verb::Create) => self.evict_call(now, &call),
             (Subresource::Status, Verb::Create | Verb::Delete)
             | (Subresource::Scale, Verb::Create | Verb::Delete)
-            | (Subresource::Eviction, Verb::Update | Verb::Patch(_) | Verb::Delete) => {
-                Err(ApiError::new(
-                    Reason::MethodNotAllowed,
-                    "the server does not allow this method on the requested resource",
-                ))
-            }
+            | (Subresource::Eviction, Verb::Update | Verb::Patch(_) | Verb::Delete) => Err(ApiError::new(
+                Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            )),
         }
     }
 }
 
 impl Call {
-    pub(crate) fn new(
-        user: &str,
-        kind: KindId,
-        namespace: &str,
-        name: &str,
-        verb: Verb,
-        body: Value,
-    ) -> Self {
+    /// A write of a whole object, to where the object itself says.
+    fn of_object(user: &str, kind: KindId, verb: Verb, object: Value) -> Self {
+        let (namespace, name) = (namespace(&object).to_owned(), name(&object).to_owned());
+        Self::new(user, kind, &namespace, &name, verb, object)
+    }
+
+    pub(crate) fn new(user: &str, kind: KindId, namespace: &str, name: &str, verb: Verb, body: Value) -> Self {
         Self {
             user: user.to_owned(),
             manager: user.rsplit(':').next().unwrap_or(user).to_owned(),

@@ -39,8 +39,7 @@ impl ModelApi {
         if row.namespaced {
             let place = self.store.get(KindId::NAMESPACES, "", &call.namespace);
             let namespaces = &self.resources[KindId::NAMESPACES.0];
-            let place =
-                place.ok_or_else(|| ApiError::not_found(&namespaces.subject(&call.namespace)))?;
+            let place = place.ok_or_else(|| ApiError::not_found(&namespaces.subject(&call.namespace)))?;
             if is_terminating(place) {
                 return Err(ApiError::new(
                     Reason::Forbidden,
@@ -50,21 +49,13 @@ impl ModelApi {
                     ),
                 ));
             }
-            set(
-                &mut value,
-                &["metadata", "namespace"],
-                call.namespace.clone(),
-            );
+            set(&mut value, &["metadata", "namespace"], call.namespace.clone());
         }
         if name(&value).is_empty() {
             let prefix = text(&value, &["metadata", "generateName"]).to_owned();
             if !prefix.is_empty() {
                 let suffix = self.store.identities().suffix();
-                set(
-                    &mut value,
-                    &["metadata", "name"],
-                    format!("{prefix}{suffix}"),
-                );
+                set(&mut value, &["metadata", "name"], format!("{prefix}{suffix}"));
             } else if !call.name.is_empty() {
                 set(&mut value, &["metadata", "name"], call.name.clone());
             }
@@ -100,20 +91,14 @@ impl ModelApi {
             return Ok((201, Body::Made(value)));
         }
         // Defaults belong to nobody when declared by apply, and to the creator otherwise.
-        let owned = if manager.operation == Operation::Apply {
-            &declared
-        } else {
-            &value
-        };
-        let ownership = Ownership::of_new(owned, manager, now);
+        let owned = if manager.operation == Operation::Apply { &declared } else { &value };
+        let ownership = Arc::new(Ownership::of_new(owned, manager, now));
         let keep = row.keep;
         // An owner that is already gone makes the new object garbage.
         if !list(&value, &["metadata", "ownerReferences"]).is_empty() {
             self.store.hint_garbage();
         }
-        let stored = self
-            .store
-            .insert(call.kind, &call.namespace, &name, value, ownership, now);
+        let stored = self.store.insert(call.kind, &call.namespace, &name, value, ownership, now);
         if let Some(keep) = keep {
             self.drop_oldest(call.kind, keep);
         }
@@ -130,14 +115,8 @@ impl ModelApi {
             .store
             .list(kind, None)
             .map(|event| {
-                let revision = text(event, &["metadata", "resourceVersion"])
-                    .parse()
-                    .unwrap_or(0);
-                (
-                    revision,
-                    super::super::json::namespace(event).to_owned(),
-                    name(event).to_owned(),
-                )
+                let revision = text(event, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
+                (revision, super::super::json::namespace(event).to_owned(), name(event).to_owned())
             })
             .collect();
         by_age.sort();
@@ -147,14 +126,10 @@ impl ModelApi {
         }
     }
 
-    pub(super) fn update_call(&mut self, now: ModelTime, call: Call) -> Granted {
+    pub(super) fn update_call(&mut self, now: ModelTime, mut call: Call) -> Granted {
         let row = &self.resources[call.kind.0];
         let subject = row.subject(&call.name);
-        let Some(stored) = self
-            .store
-            .stored(call.kind, &call.namespace, &call.name)
-            .cloned()
-        else {
+        let Some(stored) = self.store.stored(call.kind, &call.namespace, &call.name).cloned() else {
             if !row.create_on_update || call.subresource != Subresource::Main {
                 return Err(ApiError::not_found(&subject));
             }
@@ -166,7 +141,7 @@ impl ModelApi {
             let manager = self.manager(&call, Operation::Update);
             return self.create_object(now, call, manager);
         };
-        let mut new = call.body.clone();
+        let mut new = std::mem::take(&mut call.body);
         drop_nulls(&mut new);
         check_identity(&new, &call.namespace, &call.name, row.namespaced)?;
         let uid = text(&new, &["metadata", "uid"]);
@@ -190,16 +165,9 @@ impl ModelApi {
         let row = &self.resources[call.kind.0];
         let subject = row.subject(&call.name);
         let custom = row.custom;
-        let stored = self
-            .store
-            .stored(call.kind, &call.namespace, &call.name)
-            .cloned();
+        let stored = self.store.stored(call.kind, &call.namespace, &call.name).cloned();
         if kind == PatchKind::Apply {
-            return self.apply_call(
-                now,
-                call,
-                stored.map(|stored| (stored.object, stored.ownership)),
-            );
+            return self.apply_call(now, call, stored.map(|stored| (stored.object, stored.ownership)));
         }
         let Some(stored) = stored else {
             return Err(ApiError::not_found(&subject));
@@ -216,10 +184,7 @@ impl ModelApi {
             }
             PatchKind::Strategic => strategic_merge_patch(&mut new, &call.body),
             PatchKind::Apply => {
-                return Err(ApiError::new(
-                    Reason::InternalError,
-                    "apply is handled apart",
-                ));
+                return Err(ApiError::new(Reason::InternalError, "apply is handled apart"));
             }
         }
         drop_nulls(&mut new);
@@ -230,12 +195,7 @@ impl ModelApi {
     }
 
     /// Server-side apply.
-    fn apply_call(
-        &mut self,
-        now: ModelTime,
-        call: Call,
-        stored: Option<(Arc<Value>, Arc<Ownership>)>,
-    ) -> Granted {
+    fn apply_call(&mut self, now: ModelTime, call: Call, stored: Option<(Arc<Value>, Arc<Ownership>)>) -> Granted {
         let row = &self.resources[call.kind.0];
         let subject = row.subject(&call.name);
         let manager = self.manager(&call, Operation::Apply);
@@ -282,7 +242,7 @@ impl ModelApi {
         now: ModelTime,
         call: &Call,
         old: &Arc<Value>,
-        ownership: &Ownership,
+        ownership: &Arc<Ownership>,
         mut new: Value,
         applied: Option<Ownership>,
     ) -> Granted {
@@ -298,9 +258,7 @@ impl ModelApi {
                 }
                 if !row.custom {
                     for key in ["labels", "annotations"] {
-                        if let Some(value) =
-                            metadata.as_ref().and_then(|metadata| metadata.get(key))
-                        {
+                        if let Some(value) = metadata.as_ref().and_then(|metadata| metadata.get(key)) {
                             set(&mut new, &["metadata", key], value.clone());
                         }
                     }
@@ -324,7 +282,7 @@ impl ModelApi {
                 "Forbidden: no new finalizers can be added if the object is being deleted",
             ));
         }
-        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| applied == ownership) {
+        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| *applied == **ownership) {
             return Ok((200, Body::Object(Arc::clone(old))));
         }
         if row.generation && specification_differs(old, &new) {
@@ -334,13 +292,11 @@ impl ModelApi {
         if call.dry_run {
             return Ok((200, Body::Made(new)));
         }
-        let ownership = applied.unwrap_or_else(|| {
+        let ownership = applied.map(Arc::new).unwrap_or_else(|| {
             let manager = self.manager(call, Operation::Update);
             ownership.after_update(old, &new, &manager, now)
         });
-        let stored = self
-            .store
-            .replace(call.kind, &call.namespace, &call.name, new, ownership);
+        let stored = self.store.replace(call.kind, &call.namespace, &call.name, new, ownership);
         if terminating && super::delete::may_go(call.kind, &stored) {
             self.store.remove(call.kind, &call.namespace, &call.name);
         }
@@ -368,16 +324,9 @@ fn keep_field(old: &Value, new: &mut Value, key: &str) {
     }
 }
 
-fn check_identity(
-    value: &Value,
-    namespace: &str,
-    wanted: &str,
-    namespaced: bool,
-) -> Result<(), ApiError> {
+fn check_identity(value: &Value, namespace: &str, wanted: &str, namespaced: bool) -> Result<(), ApiError> {
     if !value.is_object() {
-        return Err(ApiError::bad_request(
-            "the body of the request must be an object",
-        ));
+        return Err(ApiError::bad_request("the body of the request must be an object"));
     }
     let given = name(value);
     if !wanted.is_empty() && !given.is_empty() && given != wanted {
@@ -404,36 +353,20 @@ fn check_revision(subject: &Subject, old: &Value, new: &Value) -> Result<(), Api
 }
 
 /// A patch that names another identity is told that identities do not change.
-fn check_patched_uid(
-    kind: &str,
-    subject: &Subject,
-    old: &Value,
-    new: &Value,
-) -> Result<(), ApiError> {
+fn check_patched_uid(kind: &str, subject: &Subject, old: &Value, new: &Value) -> Result<(), ApiError> {
     let wanted = text(new, &["metadata", "uid"]);
     if wanted.is_empty() || wanted == text(old, &["metadata", "uid"]) {
         Ok(())
     } else {
-        Err(ApiError::invalid(
-            kind,
-            subject,
-            "metadata.uid",
-            &format!("Invalid value: {wanted:?}: field is immutable"),
-        ))
+        Err(ApiError::invalid(kind, subject, "metadata.uid", &format!("Invalid value: {wanted:?}: field is immutable")))
     }
 }
 
 fn apply_conflict(conflicts: &[FieldConflict]) -> ApiError {
-    let mut managers: Vec<&str> = conflicts
-        .iter()
-        .map(|conflict| conflict.manager.as_str())
-        .collect();
+    let mut managers: Vec<&str> = conflicts.iter().map(|conflict| conflict.manager.as_str()).collect();
     managers.dedup();
     let message = if let [only] = conflicts {
-        format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            only.manager, only.field
-        )
+        format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.field)
     } else {
         let parts: Vec<String> = managers
             .iter()
@@ -446,11 +379,7 @@ fn apply_conflict(conflicts: &[FieldConflict]) -> ApiError {
                 format!("conflicts with {manager}:{}", fields.concat())
             })
             .collect();
-        format!(
-            "Apply failed with {} conflicts: {}",
-            conflicts.len(),
-            parts.join("\n")
-        )
+        format!("Apply failed with {} conflicts: {}", conflicts.len(), parts.join("\n"))
     };
     let mut error = ApiError::new(Reason::Conflict, message);
     let causes: Vec<Value> = conflicts

@@ -29,6 +29,10 @@ pub(crate) struct Memory {
 /// Controllers act in a fixed order and only on what is stored. A real cluster's controllers run
 /// concurrently; the simulator gets their interleavings by calling them at different moments.
 pub fn reconcile_all(api: &mut ModelApi, now: ModelTime) -> bool {
+    // Controllers are clients too: with the server away they see and change nothing.
+    if api.faults().outage() {
+        return false;
+    }
     let before = api.store().revision();
     reconcile_stateful_sets(api, now);
     reconcile_volumes(api, now);

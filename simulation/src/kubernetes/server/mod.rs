@@ -1,7 +1,8 @@
 //! The model over HTTP/1.1 on loopback: real clients, real kubectl.
 //!
 //! This is an adapter: it reads the clock, carries bytes, and applies the faults the model holds as data.
-//! Who asks is known by a bearer token that simply names the user: this server is for one machine and one test.
+//! Who asks is known by a bearer token that simply names the user, or by a prefix `/as/USER` of the path: kubectl
+//! sends no token over plain HTTP, but keeps the path of its server. This server is for one machine and one test.
 
 mod kubeconfig;
 mod stream;
@@ -34,6 +35,9 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How often a held request looks whether it was released by other means than its handle.
 const RELEASE_POLL: Duration = Duration::from_millis(50);
 
+/// Paths may begin with this prefix and the user's name.
+const PATH_PREFIX: &str = "/as/";
+
 /// Tokens are this prefix and the user's name.
 const TOKEN_PREFIX: &str = "model-";
 
@@ -44,9 +48,7 @@ pub type SharedApi = Arc<Mutex<ModelApi>>;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is not of this machine alone.
-    #[error(
-        "{0} is not a loopback address, and the model lets everybody do everything: listen on 127.0.0.1"
-    )]
+    #[error("{0} is not a loopback address, and the model lets everybody do everything: listen on 127.0.0.1")]
     NotLoopback(SocketAddr),
     /// The port could not be had.
     #[error("could not listen on {address}: {source}; choose another port, or 0 for any")]
@@ -61,9 +63,7 @@ pub enum ServeError {
 /// Real time, as the server stamps it on objects.
 #[must_use]
 pub fn real_now() -> ModelTime {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     ModelTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -84,28 +84,15 @@ pub async fn serve(api: SharedApi, listen: SocketAddr) -> Result<ServerHandle, S
             teller.send_replace(newest);
         }));
     }
-    let shared = Arc::new(Shared {
-        api,
-        revision,
-        released: Notify::new(),
-    });
+    let shared = Arc::new(Shared { api, revision, released: Notify::new() });
     let listener = bind(listen).await?;
     let address = listener.local_addr().unwrap_or(listen);
     let accepting = Mutex::new(Some(tokio::spawn(accept(Arc::clone(&shared), listener))));
-    Ok(ServerHandle {
-        address,
-        shared,
-        accepting,
-    })
+    Ok(ServerHandle { address, shared, accepting })
 }
 
 async fn bind(listen: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(listen)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address: listen,
-            source,
-        })
+    TcpListener::bind(listen).await.map_err(|source| ServeError::Listen { address: listen, source })
 }
 
 /// What all connections share.
@@ -125,16 +112,15 @@ pub struct ServerHandle {
 
 impl std::fmt::Debug for ServerHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ServerHandle")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ServerHandle").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
 impl ServerHandle {
-    /// Closes the port and every connection. Objects are kept.
+    /// Closes the port and every connection. Objects are kept; controllers and kubelets of the model
+    /// find the server away as well.
     pub async fn stop(&self) {
+        self.api().faults_mut().set_outage(true);
         let accepting = lock(&self.accepting).take();
         if let Some(accepting) = accepting {
             accepting.abort();
@@ -152,6 +138,7 @@ impl ServerHandle {
             return Ok(());
         }
         let listener = bind(self.address).await?;
+        self.api().faults_mut().set_outage(false);
         let task = tokio::spawn(accept(Arc::clone(&self.shared), listener));
         if let Some(other) = lock(&self.accepting).replace(task) {
             other.abort();
@@ -166,7 +153,6 @@ impl ServerHandle {
     }
 
     /// The model, to read it, to drive controllers, or to change faults.
-    #[must_use]
     pub fn api(&self) -> MutexGuard<'_, ModelApi> {
         lock(&self.shared.api)
     }
@@ -174,23 +160,24 @@ impl ServerHandle {
     /// A kubeconfig (YAML) with which a client is this user, in the namespace `default`.
     #[must_use]
     pub fn kubeconfig_for(&self, user: &str) -> String {
-        kubeconfig::kubeconfig(self.address, user, &token_of(user))
+        kubeconfig::kubeconfig(&self.url_for(user), user, &token_of(user))
+    }
+
+    fn url_for(&self, user: &str) -> String {
+        format!("http://{}{PATH_PREFIX}{user}", self.address)
     }
 
     /// Where and as whom, for clients configured without a file: `(url, bearer token)`.
     #[must_use]
     pub fn credentials_for(&self, user: &str) -> (String, String) {
-        (format!("http://{}", self.address), token_of(user))
+        (self.url_for(user), token_of(user))
     }
 
     /// Holds the next matching request inside the API, unexecuted, until released.
     #[must_use]
     pub fn hold(&self, matcher: Matcher) -> HoldHandle {
         let rule = self.api().faults_mut().add(matcher, Fate::Hold, Some(1));
-        HoldHandle {
-            rule,
-            shared: Arc::clone(&self.shared),
-        }
+        HoldHandle { rule, shared: Arc::clone(&self.shared) }
     }
 
     /// Cuts a user off: requests are neither executed nor answered, watches fall silent.
@@ -222,10 +209,7 @@ pub struct HoldHandle {
 
 impl std::fmt::Debug for HoldHandle {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("HoldHandle")
-            .field("rule", &self.rule)
-            .finish_non_exhaustive()
+        formatter.debug_struct("HoldHandle").field("rule", &self.rule).finish_non_exhaustive()
     }
 }
 
@@ -298,10 +282,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 #[error("the API server is away")]
 struct Away;
 
-async fn answer(
-    shared: Arc<Shared>,
-    incoming: hyper::Request<Incoming>,
-) -> Result<http::Response<StreamBody>, Away> {
+async fn answer(shared: Arc<Shared>, incoming: hyper::Request<Incoming>) -> Result<http::Response<StreamBody>, Away> {
     let request = match understood(incoming).await {
         Ok(request) => request,
         Err(error) => return Ok(refusal(&error)),
@@ -319,10 +300,7 @@ async fn answer(
             let error = ApiError::new(Reason::InternalError, "a fault was injected here");
             let mut body = error.to_status();
             body["code"] = Value::from(status);
-            Ok(respond(&Response {
-                status,
-                body: Body::Made(body),
-            }))
+            Ok(respond(&Response { status, body: Body::Made(body) }))
         }
         Verdict::Fate(Fate::Hold, rule) => {
             // In a task of its own: a client that gives up must not take its request back.
@@ -367,13 +345,9 @@ fn execute(shared: &Arc<Shared>, request: Request) -> http::Response<StreamBody>
 
 async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiError> {
     let (head, body) = incoming.into_parts();
-    let header = |name: http::HeaderName| {
-        head.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
-            .to_owned()
-    };
+    let header =
+        |name: http::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let (named, path) = split_user(head.uri.path());
     let user = match header(http::header::AUTHORIZATION).as_str() {
         "" => "system:anonymous".to_owned(),
         text => text
@@ -382,12 +356,10 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
             .map(str::to_owned)
             .ok_or_else(|| ApiError::new(Reason::Unauthorized, "Unauthorized"))?,
     };
-    let method = Method::parse(head.method.as_str()).ok_or_else(|| {
-        ApiError::new(
-            Reason::MethodNotAllowed,
-            format!("unknown method {}", head.method),
-        )
-    })?;
+    let user = named.map_or(user, str::to_owned);
+    let path = path.to_owned();
+    let method = Method::parse(head.method.as_str())
+        .ok_or_else(|| ApiError::new(Reason::MethodNotAllowed, format!("unknown method {}", head.method)))?;
     let content_type = header(http::header::CONTENT_TYPE);
     let body = Limited::new(body, BODY_LIMIT)
         .collect()
@@ -396,18 +368,25 @@ async fn understood(incoming: hyper::Request<Incoming>) -> Result<Request, ApiEr
         .to_bytes();
     Ok(Request {
         method,
-        path: head.uri.path().to_owned(),
+        path,
         query: head.uri.query().unwrap_or("").to_owned(),
         accept: header(http::header::ACCEPT),
-        agent: header(http::header::USER_AGENT)
-            .split('/')
-            .next()
-            .unwrap_or("")
-            .to_owned(),
+        agent: header(http::header::USER_AGENT).split('/').next().unwrap_or("").to_owned(),
         user,
         body: decoded(&content_type, &body)?,
         content_type,
     })
+}
+
+/// Takes `/as/USER` off a path.
+fn split_user(path: &str) -> (Option<&str>, &str) {
+    let Some(rest) = path.strip_prefix(PATH_PREFIX) else {
+        return (None, path);
+    };
+    match rest.find('/') {
+        Some(end) => (Some(&rest[..end]), &rest[end..]),
+        None => (Some(rest), "/"),
+    }
 }
 
 fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
@@ -422,12 +401,11 @@ fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
     }
     match serde_json::from_slice(body) {
         Ok(value) => Ok(value),
-        Err(error) if !content_type.contains("yaml") => Err(ApiError::bad_request(format!(
-            "the body is not JSON: {error}"
-        ))),
+        Err(error) if !content_type.contains("yaml") => {
+            Err(ApiError::bad_request(format!("the body is not JSON: {error}")))
+        }
         Err(_) => {
-            let text = std::str::from_utf8(body)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
             serde_saphyr::from_str(text)
                 .map_err(|error| ApiError::bad_request(format!("the body is not YAML: {error}")))
         }
@@ -435,47 +413,24 @@ fn decoded(content_type: &str, body: &Bytes) -> Result<Value, ApiError> {
 }
 
 fn refusal(error: &ApiError) -> http::Response<StreamBody> {
-    respond(&Response {
-        status: error.reason.code(),
-        body: Body::Made(error.to_status()),
-    })
+    respond(&Response { status: error.reason.code(), body: Body::Made(error.to_status()) })
 }
 
 fn respond(response: &Response) -> http::Response<StreamBody> {
     // Health checks answer with a bare word.
     if let Body::Made(Value::String(word)) = &response.body {
-        return http_response(
-            response.status,
-            "text/plain",
-            StreamBody::whole(word.clone().into()),
-        );
+        return http_response(response.status, "text/plain", StreamBody::whole(word.clone().into()));
     }
     match serde_json::to_vec(&response.body) {
-        Ok(bytes) => http_response(
-            response.status,
-            "application/json",
-            StreamBody::whole(bytes.into()),
-        ),
-        Err(error) => http_response(
-            500,
-            "text/plain",
-            StreamBody::whole(error.to_string().into()),
-        ),
+        Ok(bytes) => http_response(response.status, "application/json", StreamBody::whole(bytes.into())),
+        Err(error) => http_response(500, "text/plain", StreamBody::whole(error.to_string().into())),
     }
 }
 
-fn http_response(
-    status: u16,
-    content_type: &'static str,
-    body: StreamBody,
-) -> http::Response<StreamBody> {
+fn http_response(status: u16, content_type: &'static str, body: StreamBody) -> http::Response<StreamBody> {
     let mut response = http::Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static(content_type),
-    );
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }
 

@@ -1,6 +1,7 @@
 //! The numbered rows in the database.
 
-use super::WriterSettings;
+use super::{Protocol, WriterSettings};
+use crate::model_database::Table;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -18,16 +19,54 @@ const PARTITIONS: u64 = 64;
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// A connected table.
-pub(super) struct Rows {
+pub(super) enum Rows {
+    Cql(Box<CqlRows>),
+    Model(Table),
+}
+
+impl Rows {
+    /// Connects, and makes keyspace and table where they are not there.
+    pub(super) async fn connect(
+        contacts: &[SocketAddr],
+        settings: &WriterSettings,
+        request_timeout: Duration,
+    ) -> Result<Self, String> {
+        Ok(match settings.protocol {
+            Protocol::Cql => Self::Cql(Box::new(CqlRows::connect(contacts, settings, request_timeout).await?)),
+            Protocol::Model => Self::Model(
+                Table::connect(contacts, &settings.keyspace, settings.row_bytes, request_timeout).await?,
+            ),
+        })
+    }
+
+    /// Writes one row; returns when a quorum has it.
+    pub(super) async fn write(&self, number: u64) -> Result<(), String> {
+        match self {
+            Self::Cql(rows) => rows.write(number).await,
+            Self::Model(table) => table.write(number).await,
+        }
+    }
+
+    /// The numbers of all rows, as a quorum has them.
+    pub(super) async fn read_all(&self) -> Result<BTreeSet<u64>, String> {
+        match self {
+            Self::Cql(rows) => rows.read_all().await,
+            Self::Model(table) => table.read_all().await,
+        }
+    }
+}
+
+/// A table of Cassandra's.
+pub(super) struct CqlRows {
     session: Session,
     insert: PreparedStatement,
     select: PreparedStatement,
     payload: String,
 }
 
-impl Rows {
+impl CqlRows {
     /// Connects, and makes keyspace and table where they are not there.
-    pub(super) async fn connect(
+    async fn connect(
         contacts: &[SocketAddr],
         settings: &WriterSettings,
         request_timeout: Duration,
@@ -72,7 +111,7 @@ impl Rows {
     }
 
     /// Writes one row; returns when a quorum has it.
-    pub(super) async fn write(&self, number: u64) -> Result<(), String> {
+    async fn write(&self, number: u64) -> Result<(), String> {
         let (part, signed) = place(number)?;
         self.session
             .execute_unpaged(&self.insert, (part, signed, self.payload.as_str()))
@@ -82,7 +121,7 @@ impl Rows {
     }
 
     /// The numbers of all rows, as a quorum has them.
-    pub(super) async fn read_all(&self) -> Result<BTreeSet<u64>, String> {
+    async fn read_all(&self) -> Result<BTreeSet<u64>, String> {
         let mut all = BTreeSet::new();
         for part in 0..PARTITIONS {
             let part = i32::try_from(part).map_err(said)?;
