@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A free address of this machine that no other test of this run uses.
-fn address() -> Ipv4Addr {
+pub(crate) fn address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let third = u8::try_from(std::process::id() % 200).expect("below 200") + 50;
     loop {
@@ -184,7 +184,7 @@ impl Drop for Member {
     }
 }
 
-fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
+pub(crate) fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
     let program = vec![env!("CARGO_BIN_EXE_model-database").to_owned()];
     Model::new(Settings { behaviour, ..Settings::new(program, volume, config) })
 }
