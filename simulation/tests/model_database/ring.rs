@@ -1,5 +1,6 @@
 //! Members as real processes, started as a launcher would start them: what the driver renders, nothing else.
 
+use agent::driver::model::wire::{Answer, Operation, ask};
 use agent::driver::model::{Behaviour, Model, Settings};
 use agent::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner};
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus};
@@ -128,6 +129,15 @@ impl Member {
 
     pub(crate) async fn identity(&self) -> DatabaseIdentity {
         self.look().await.identity.expect("has one")
+    }
+
+    /// How many rows lie in it.
+    pub(crate) async fn rows(&self) -> u64 {
+        let address = SocketAddr::from((self.address, 9042));
+        match ask(address, &Operation::Status, Duration::from_secs(10)).await.expect("answers") {
+            Answer::Status(status) => status.rows,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// What this member sees of another.
