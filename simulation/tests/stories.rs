@@ -31,6 +31,9 @@ const FIRST: &[Story] = &[
     ("the_coordinator_killed_inside_a_leave_is_replaced_and_the_leave_ends_once", |s| {
         Box::pin(steps::kill_coordinator_while_leaving(s, 3))
     }),
+    ("the_leaving_pods_own_agent_killed_leaves_the_rest_to_its_launcher", |s| {
+        Box::pin(shown::leave_without_own_agent(s))
+    }),
     ("a_scale_in_below_the_replication_factor_is_undone_and_said", |s| Box::pin(shown::refused_scale_in(s))),
     ("an_idle_coordinator_killed_is_replaced_and_no_database_notices", |s| Box::pin(shown::kill_idle_coordinator(s))),
     ("a_write_of_a_stopped_coordinator_is_refused_when_it_wakes", |s| Box::pin(shown::late_write_is_refused(s))),
@@ -38,6 +41,8 @@ const FIRST: &[Story] = &[
     ("without_the_api_everything_serves_and_nothing_is_decided", |s| {
         Box::pin(steps::api_outage(s, Duration::from_secs(30)))
     }),
+    ("a_join_goes_on_while_the_api_is_away_and_ends_when_it_is_back", |s| Box::pin(shown::outage_in_mid_join(s))),
+    ("who_alone_reaches_the_api_leads", |s| Box::pin(shown::who_reaches_the_api_leads(s))),
     ("a_crash_loop_is_slowed_down_and_told_and_the_volume_stays", |s| Box::pin(shown::crash_loop(s))),
     ("every_acknowledged_row_is_read_back", |s| Box::pin(shown::all_rows(s))),
     ("all_pods_killed_at_once_return_as_the_same_members_at_new_addresses", |s| Box::pin(shown::all_pods_killed(s))),
