@@ -10,6 +10,7 @@ use policies::world::{ClaimFacts, PilotFacts, PodFacts, RecordFacts, SetFacts, W
 use protocol::epoch::Epoch;
 use protocol::id::{PilotName, Uid, Voter};
 use protocol::message::Message;
+use protocol::order::OrderKind;
 use protocol::promise::{Promise, Refusal};
 use protocol::report::OperationReport;
 use protocol::time::Timestamp;
@@ -27,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_OFTEN: Duration = Duration::from_secs(2);
 /// Shortest time between two looks.
 const LOOK_AT_MOST: Duration = Duration::from_millis(250);
+
+/// Between two tries to tell a pilot to drain and return.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a coordinator has.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ pub(crate) struct Leadership {
     pub(crate) operation: Option<OperationReport>,
     pub(crate) degraded: Option<String>,
     last_world: Option<World>,
+    /// Whom it told to drain and return, and when.
+    told_to_return: BTreeMap<PilotName, Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +121,7 @@ impl Leadership {
             operation: None,
             degraded: None,
             last_world: None,
+            told_to_return: BTreeMap::new(),
         }
     }
 
@@ -420,6 +427,7 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
+        leading.told_to_return.retain(|_, at| now.since(*at) < TELL_AGAIN);
         let world = World {
             epoch: leading.epoch,
             set,
@@ -428,6 +436,7 @@ impl Pilot {
             record,
             pilots,
             lease_cluster: leading.lease.content.cluster.clone(),
+            told_to_return: leading.told_to_return.keys().cloned().collect(),
             patience: now < leading.patience_until,
         };
         leading.roster = match &world.record {
@@ -497,6 +506,9 @@ impl Pilot {
             Act::Scale(target, size) => Call::Scale(target, size),
             Act::MarkClaim(target, marks) => Call::MarkClaim(target, marks),
             Act::Order { to, pod, operation, kind } => {
+                if kind == OrderKind::EndAndReturn {
+                    leading.told_to_return.insert(to.clone(), now);
+                }
                 leading.step = Step::Idle;
                 leading.looked_at = now;
                 leading.poked = false;
