@@ -6,7 +6,9 @@ pub use check::{ArgFaults, CheckedArgs, DatabaseKind};
 
 use crate::driver::Driver;
 use crate::driver::cassandra::{Cassandra, Ports, Run, Settings, Timing};
+use crate::driver::model::Model;
 use crate::runtime;
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -127,16 +129,22 @@ fn start(args: CheckedArgs) -> Result<(), String> {
 }
 
 fn driver(args: &CheckedArgs) -> Result<Arc<dyn Driver>, String> {
-    match args.database {
-        DatabaseKind::Cassandra => Ok(Arc::new(Cassandra::new(match &args.database_settings {
-            Some(path) => cassandra_settings(path)?,
-            None => stock_cassandra(args.data_dir.clone(), args.config_dir.clone(), args.client_port),
-        }))),
-        DatabaseKind::Model => Err("the model database is not part of this build: use --database cassandra".to_owned()),
+    match (args.database, &args.database_settings) {
+        (DatabaseKind::Cassandra, Some(path)) => Ok(Arc::new(Cassandra::new(read(path)?))),
+        (DatabaseKind::Cassandra, None) => {
+            let settings = stock_cassandra(args.data_dir.clone(), args.config_dir.clone(), args.client_port);
+            Ok(Arc::new(Cassandra::new(settings)))
+        }
+        (DatabaseKind::Model, Some(path)) => Ok(Arc::new(Model::new(read(path)?))),
+        (DatabaseKind::Model, None) => {
+            Err("--database is `model` but its program is not known: name it in a file and give that by --database-settings"
+                .to_owned())
+        }
     }
 }
 
-fn cassandra_settings(path: &Path) -> Result<Settings, String> {
+/// Settings of a driver from a file.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     serde_saphyr::from_str(&text)
         .map_err(|error| format!("{} holds no settings of the driver: {error}", path.display()))

@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod fetch;
+mod install;
 mod paint;
 mod policy;
 mod status;
@@ -16,6 +17,7 @@ pub use agent::{AgentArgs, ArgFaults, CheckedArgs, DatabaseKind};
 
 use crate::launch::LaunchArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -49,6 +51,11 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Runs a database under the care of its pilot: the entrypoint of the database container.
     Launch(LaunchArgs),
+    /// Copies this program into a folder: what an init container runs, so that the database's container has a launcher.
+    Install {
+        /// The folder; the file is called `pilot` there.
+        folder: std::path::PathBuf,
+    },
     /// Shows what a pilot knows of its mesh, on one screen.
     Status(StatusArgs),
     /// Tells the last decisions with their reasons, newest first.
@@ -161,9 +168,15 @@ type Done = Result<u8, String>;
 
 /// Runs the whole program.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    run_from(std::env::args_os())
+}
+
+/// Runs what these arguments say, the program's name first: for a binary that carries the pilot among other things.
+pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let done = match Cli::parse_from(args).command {
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
+        Command::Install { folder } => install::run(&folder),
         Command::Status(args) => blocking(status::run(args)),
         Command::Why(args) => blocking(why::run(args)),
         Command::Policy { command } => policy::run(command),

@@ -3,26 +3,33 @@
 
 mod gaps;
 mod rows;
-mod store;
 
 pub use gaps::Gap;
-pub use store::Store;
 
+use rows::Rows;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use store::Rows;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+/// How a database is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// CQL, as Cassandra does.
+    Cql,
+    /// As the model database does.
+    Model,
+}
+
 /// How a writer writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSettings {
-    /// The database.
-    pub store: Store,
+    /// How the database is spoken to.
+    pub protocol: Protocol,
     /// The keyspace it makes and uses.
     pub keyspace: String,
     /// Copies of each row; written and read at QUORUM of them.
@@ -35,13 +42,7 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self {
-            store: Store::Cassandra,
-            keyspace: "tour".to_owned(),
-            replication: 3,
-            rows_per_second: 200,
-            row_bytes: 100,
-        }
+        Self { protocol: Protocol::Cql, keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
     }
 }
 
@@ -81,6 +82,17 @@ impl Log {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, Duration)>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells how many rows a writer has had acknowledged, for somebody who only shows it.
+#[derive(Clone)]
+pub struct RowCount(Arc<Log>);
+
+impl RowCount {
+    /// Rows acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        u64::try_from(self.0.lock().len()).unwrap_or(u64::MAX)
     }
 }
 
@@ -125,6 +137,11 @@ impl RowWriter {
     /// Rows acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         u64::try_from(self.log.lock().len()).unwrap_or(u64::MAX)
+    }
+
+    /// The same, for somebody who only shows it.
+    pub fn count(&self) -> RowCount {
+        RowCount(Arc::clone(&self.log))
     }
 
     /// Rows tried so far, acknowledged or not.

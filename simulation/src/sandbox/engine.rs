@@ -9,6 +9,7 @@ use crate::kubernetes::kubelet::{
 use crate::kubernetes::server::{self, ServerHandle};
 use crate::kubernetes::{ModelApi, ModelTime, Request, controllers};
 use agent::driver::cassandra::{Ports, Run, Settings as CassandraSettings, Timing};
+use agent::driver::model::{Behaviour, Settings as ModelSettings};
 use agent::pilot::state::{DecisionsDocument, StateDocument};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,6 +26,11 @@ const BEAT: Duration = Duration::from_millis(50);
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// The only node.
 const NODE: &str = "sandbox";
+/// Every process of a sandbox carries its folder in this variable, databases and tools included.
+pub const MARK: &str = "PILOTMESH_SANDBOX";
+/// A model database whose streaming is bounded moves so many seconds' worth of bytes beyond its rows: a leave of a few
+/// rows would be over before anybody could look into it.
+const BALLAST_SECONDS: u64 = 8;
 
 /// Which database a sandbox runs.
 #[derive(Debug, Clone)]
@@ -52,7 +58,7 @@ pub struct Options {
     pub grace: u64,
     /// The second octet of the pods' addresses: sandboxes side by side need different ones.
     pub octet: u8,
-    /// Limits the data a Cassandra streams, in MiB a second; for tests that need a slow leave.
+    /// Limits the data a database streams, in MiB a second, so that a leave lasts long enough to be looked into.
     pub streaming: Option<u32>,
 }
 
@@ -86,6 +92,14 @@ pub enum SandboxError {
         within: Duration,
         /// Where to look.
         logs: PathBuf,
+    },
+    /// Sockets in the folder would have no valid address.
+    #[error("the path of {dir} is {more} bytes too long for the sockets inside: choose a shorter one with --dir", dir = dir.display())]
+    TooLong {
+        /// The folder.
+        dir: PathBuf,
+        /// By so much.
+        more: usize,
     },
 }
 
@@ -165,6 +179,17 @@ impl Sandbox {
     /// When the folder cannot be used.
     pub async fn start(options: Options) -> Result<Self, SandboxError> {
         let layout = &options.layout;
+        if let Some(more) = layout.too_long_by() {
+            return Err(SandboxError::TooLong { dir: layout.root().to_owned(), more });
+        }
+        // Pods, and faults put on them, do not outlive the processes.
+        for gone in [layout.root().join("pods"), layout.root().join("cuts")] {
+            match std::fs::remove_dir_all(&gone) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("remove", &gone)(error)),
+            }
+        }
         for folder in [layout.root().to_owned(), layout.keys(), layout.root().join("cuts"), layout.root().join("logs")]
         {
             std::fs::create_dir_all(&folder).map_err(io_error("make", &folder))?;
@@ -346,10 +371,15 @@ impl Sandbox {
     /// Ends everything: databases drained, then pilots, then the API. The folder stays.
     pub async fn shutdown(self) {
         lock(&self.inner).controllers = false;
+        // The kubelet has to see the deletions, and whoever stands still could not end.
+        lock(&self.api).faults_mut().set_outage(false);
         let pods = self.pods();
+        for pid in pods.iter().flat_map(|p| p.processes.values()) {
+            process::signal(*pid, Signal::Continue);
+        }
         let mut drains = tokio::task::JoinSet::new();
         for pod in &pods {
-            let socket = self.options.layout.pod(&pod.uid).join("shared").join("launcher.sock");
+            let socket = self.options.layout.launcher_socket(&pod.uid);
             drains.spawn(async move {
                 let (client, mut events) = agent::launch_client::LauncherClient::connect(&socket);
                 // The launcher answers as soon as it is connected; where it is gone there is nothing to drain.
@@ -570,7 +600,11 @@ fn launch(
     let folder = layout.pod(&run.pod_uid);
     let shared = folder.join("shared");
     let volume = layout.volume(&format!("{}-{name}", manifests::CLAIM));
-    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher"), &volume.join("cassandra")] {
+    let data = volume.join(match options.database {
+        Database::Cassandra(_) => "cassandra",
+        Database::Model => "model",
+    });
+    for path in [&shared, &volume, &volume.join("pilot"), &volume.join("launcher"), &data] {
         std::fs::create_dir_all(path)?;
     }
     let kubeconfig = layout.kubeconfig(name);
@@ -579,6 +613,7 @@ fn launch(
     std::fs::write(&database, database_settings(options, &volume, &shared, address)?)?;
     let text = |p: &std::path::Path| p.to_string_lossy().into_owned();
     let given = BTreeMap::from([
+        (MARK.to_owned(), text(layout.root())),
         ("VOLUME_DATA".to_owned(), text(&volume)),
         ("VOLUME_SHARED".to_owned(), text(&shared)),
         ("SANDBOX_POLICY".to_owned(), text(&layout.policy())),
@@ -639,7 +674,17 @@ fn database_settings(
             }
             serde_json::to_vec(&settings).map_err(io::Error::other)
         }
-        Database::Model => Err(io::Error::other("the model database is not built into this sandbox")),
+        Database::Model => {
+            let program = vec![std::env::current_exe()?.to_string_lossy().into_owned()];
+            let mut settings = ModelSettings::new(program, volume.join("model"), shared.join("config"));
+            let bound = options.streaming.map(|mebibytes| u64::from(mebibytes) << 20);
+            settings.behaviour = Behaviour {
+                stream_bytes_per_second: bound,
+                ballast_bytes: bound.unwrap_or(0) * BALLAST_SECONDS,
+                ..Behaviour::default()
+            };
+            serde_json::to_vec(&settings).map_err(io::Error::other)
+        }
     }
 }
 

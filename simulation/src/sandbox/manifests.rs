@@ -33,7 +33,7 @@ pub fn stateful_set(template: &Template) -> Value {
         { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
         { "name": "POD_UID", "valueFrom": { "fieldRef": { "fieldPath": "metadata.uid" } } },
         { "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } },
-        { "name": "RUST_LOG", "value": "info,scylla=warn" },
+        { "name": "PILOT_LOG", "value": "info,scylla=warn" },
     ]);
     let mut agent = vec![
         "agent".to_owned(),

@@ -5,8 +5,8 @@ pub mod observer;
 pub mod shown;
 pub mod steps;
 
-use crate::sandbox::client::{RowWriter, WriterSettings};
-use crate::sandbox::engine::{PodView, Sandbox, SandboxError};
+use crate::sandbox::client::{Protocol, RowWriter, WriterSettings};
+use crate::sandbox::engine::{Database, PodView, Sandbox, SandboxError};
 use agent::pilot::state::StateDocument;
 use evidence::Evidence;
 pub use observer::Snapshot;
@@ -14,6 +14,7 @@ use observer::Observer;
 use protocol::database::DatabasePhase;
 use std::future::Future;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Why a story did not end as it must.
 #[derive(Debug, thiserror::Error)]
@@ -54,20 +55,37 @@ pub struct Stage {
     pub writer: Option<RowWriter>,
     /// What was seen, for the table.
     pub evidence: Evidence,
+    /// What is done or waited for now, in a sentence: for those who watch.
+    note: watch::Sender<String>,
 }
 
 impl Stage {
     /// Sets the stage around a running sandbox.
     pub fn new(sandbox: Sandbox) -> Self {
         let observer = Observer::start(sandbox.api().clone(), sandbox.contacts(), sandbox.pods_reader());
-        Self { sandbox, observer, writer: None, evidence: Evidence::default() }
+        Self { sandbox, observer, writer: None, evidence: Evidence::default(), note: watch::channel(String::new()).0 }
     }
 
     /// Begins to write rows at QUORUM, and goes on to the end.
     pub fn start_writing(&mut self) {
         if self.writer.is_none() {
-            self.writer = Some(RowWriter::start(self.sandbox.contacts(), WriterSettings::default()));
+            let protocol = match self.sandbox.options().database {
+                Database::Cassandra(_) => Protocol::Cql,
+                Database::Model => Protocol::Model,
+            };
+            let settings = WriterSettings { protocol, ..WriterSettings::default() };
+            self.writer = Some(RowWriter::start(self.sandbox.contacts(), settings));
         }
+    }
+
+    /// Tells those who watch what is done or waited for now.
+    pub fn say(&self, sentence: impl Into<String>) {
+        self.note.send_replace(sentence.into());
+    }
+
+    /// What is done or waited for now.
+    pub fn notes(&self) -> watch::Receiver<String> {
+        self.note.subscribe()
     }
 
     /// What is seen now.

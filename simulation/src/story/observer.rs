@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two looks.
+/// Between two looks, for each [`MESH`] pods: every document tells of all pilots, so the work grows with the square.
 const EVERY: Duration = Duration::from_millis(250);
+/// See [`EVERY`].
+const MESH: usize = 6;
 
 /// Everything seen at about one moment.
 #[derive(Debug, Clone, Default)]
@@ -159,6 +161,7 @@ impl Observer {
                     let api = api.lock().unwrap_or_else(PoisonError::into_inner);
                     read_objects(&api)
                 };
+                let pause = EVERY * u32::try_from(pods.len() / MESH).unwrap_or(0).max(1);
                 let snapshot = Snapshot {
                     pods,
                     states,
@@ -170,7 +173,7 @@ impl Observer {
                 if to.send(snapshot).is_err() {
                     return;
                 }
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(pause).await;
             }
         });
         Self { seen, task }

@@ -2,7 +2,7 @@
 
 use super::{Stage, StoryError, must};
 use crate::sandbox::process::Signal;
-use protocol::database::DatabasePhase;
+use protocol::database::{DatabasePhase, RingStatus};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub async fn form(stage: &mut Stage, members: usize) -> Result<(), StoryError> {
     let begun = Instant::now();
     let mut joining_at_once = 0usize;
+    let mut moving = Moving::default();
+    stage.say("every pilot says its volume is empty; one founds, the others join through it, each with a grant");
     stage
         .until(&format!("{members} members"), PATIENCE, |seen| {
-            let moving = seen
+            let now_moving = seen
                 .pods
                 .iter()
                 .filter(|p| matches!(seen.phase(&p.name), Some(DatabasePhase::Starting | DatabasePhase::Joining)))
                 .count();
-            joining_at_once = joining_at_once.max(moving);
+            joining_at_once = joining_at_once.max(now_moving);
+            moving.look(now_moving > 0);
             seen.is_settled(members)
         })
         .await?;
@@ -31,10 +34,22 @@ pub async fn form(stage: &mut Stage, members: usize) -> Result<(), StoryError> {
     stage.evidence.step(
         &format!("form {members} members"),
         begun.elapsed(),
-        None,
+        Some(moving.total()),
         format!("one founder, {} joined, never two at once", members.saturating_sub(1)),
     );
     Ok(())
+}
+
+/// Waits until the writer has its first rows acknowledged.
+///
+/// # Errors
+/// When none are.
+pub async fn first_rows(stage: &mut Stage) -> Result<(), StoryError> {
+    stage
+        .until_true("the first acknowledged rows", PATIENCE, || async {
+            stage.writer.as_ref().is_none_or(|w| w.acknowledged() > 20)
+        })
+        .await
 }
 
 /// Changes the size and waits until the ring has it.
@@ -45,9 +60,9 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
     let before = stage.seen();
     let from = before.replicas;
     let begun = Instant::now();
+    stage.say(format!("the StatefulSet is told {members}, as `kubectl scale` does; the coordinator decides the rest"));
     stage.sandbox.scale(members)?;
-    let mut moving_since: Option<Instant> = None;
-    let mut moving = Duration::ZERO;
+    let mut moving = Moving::default();
     stage
         .until(&format!("{members} members"), PATIENCE, |seen| {
             let now = seen.pods.iter().any(|p| {
@@ -61,14 +76,7 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
                     )
                 )
             });
-            match (now, moving_since) {
-                (true, None) => moving_since = Some(Instant::now()),
-                (false, Some(at)) => {
-                    moving += at.elapsed();
-                    moving_since = None;
-                }
-                (true, Some(_)) | (false, None) => {}
-            }
+            moving.look(now);
             seen.is_settled(usize::try_from(members).unwrap_or(0))
         })
         .await?;
@@ -78,10 +86,34 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
     stage.evidence.step(
         &format!("{word} {from} -> {members}"),
         begun.elapsed(),
-        Some(moving),
+        Some(moving.total()),
         format!("members seen normal and up by all; other databases not restarted: {kept}"),
     );
     Ok(())
+}
+
+/// Adds up the time in which a database itself was at work: starting, streaming, stopping.
+#[derive(Default)]
+struct Moving {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Moving {
+    fn look(&mut self, moving: bool) {
+        match (moving, self.since) {
+            (true, None) => self.since = Some(Instant::now()),
+            (false, Some(at)) => {
+                self.before += at.elapsed();
+                self.since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    fn total(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |at| at.elapsed())
+    }
 }
 
 fn same_processes(names: &[String], before: &super::Snapshot, after: &super::Snapshot) -> bool {
@@ -100,6 +132,7 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
     let pid = before.database_pid(pod).ok_or_else(|| StoryError::Wrong(format!("{pod} runs no database")))?;
     let identity = before.identity(pod);
     let begun = Instant::now();
+    stage.say(format!("SIGKILL to process {pid}, the database of {pod}; its launcher needs nobody to start it again"));
     crate::sandbox::process::signal(pid, Signal::Kill);
     let members = before.pods.len();
     let mut restarted: Option<Duration> = None;
@@ -130,14 +163,24 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
 /// # Errors
 /// When nobody takes over, at a higher epoch, or a database is restarted.
 pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration, StoryError> {
+    kill_coordinator_watching(stage, label, |_| {}).await
+}
+
+async fn kill_coordinator_watching(
+    stage: &mut Stage,
+    label: &str,
+    mut watch: impl FnMut(&super::Snapshot),
+) -> Result<Duration, StoryError> {
     let before = stage.until("a coordinator", PATIENCE, |seen| seen.coordinator().is_some()).await?;
     let Some((name, epoch)) = before.coordinator() else {
         return Err(StoryError::Wrong("nobody coordinates".to_owned()));
     };
     let begun = Instant::now();
+    stage.say(format!("SIGKILL to the agent of {name}, which coordinates at epoch {epoch}; another must take over"));
     must(stage.sandbox.signal(&name, "pilot", Signal::Kill), format!("{name} runs no pilot"))?;
     let seen = stage
         .until("the next coordinator", Duration::from_secs(60), |seen| {
+            watch(seen);
             seen.coordinator().is_some_and(|(_, e)| e > epoch)
         })
         .await?;
@@ -149,7 +192,24 @@ pub async fn kill_coordinator(stage: &mut Stage, label: &str) -> Result<Duration
     Ok(took)
 }
 
+/// A ring is looked at about once a second: what is seen so long after a moment was so after that moment.
+const LOOKED_AGAIN: Duration = Duration::from_millis(1500);
+
+/// Whether the leaver itself or any peer sees it leaving.
+fn is_leaving(seen: &super::Snapshot, leaver: &str, identity: Option<&str>) -> bool {
+    let by_peers = seen.states.values().any(|state| {
+        let own = state.members.iter().find(|m| m.name == state.me.name);
+        let ring = own.and_then(|m| m.report.as_ref()).and_then(|r| r.ring.as_ref());
+        ring.into_iter()
+            .flatten()
+            .any(|line| line.status == RingStatus::Leaving && Some(line.identity.to_string().as_str()) == identity)
+    });
+    by_peers || seen.phase(leaver) == Some(DatabasePhase::Leaving)
+}
+
 /// Scales in and kills the coordinator while the member is leaving.
+///
+/// That it happened inside LEAVING is proven: the ring is seen leaving also after the kill, or the step fails.
 ///
 /// # Errors
 /// When the leave does not complete once, at a higher epoch, with no other database restarted.
@@ -164,14 +224,30 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         .map(|p| (p.name.clone(), before.database_pid(&p.name)))
         .collect();
     let begun = Instant::now();
+    stage.say(format!("scaling in to {members}; as soon as {leaver} is leaving, the coordinator is killed"));
     stage.sandbox.scale(members)?;
     stage
         .until(&format!("{leaver} leaving"), PATIENCE, |seen| seen.phase(&leaver) == Some(DatabasePhase::Leaving))
         .await?;
-    kill_coordinator(stage, "kill -9 the coordinator inside the decommission").await?;
+    let killed = Instant::now();
+    let mut last_leaving = Duration::ZERO;
+    let mut look = |seen: &super::Snapshot| {
+        if is_leaving(seen, &leaver, old.as_deref()) {
+            last_leaving = killed.elapsed();
+        }
+    };
+    kill_coordinator_watching(stage, "kill -9 the coordinator inside the decommission", &mut look).await?;
+    stage.say(format!("the next coordinator carries on: {leaver} leaves once, and is confirmed gone by its peers"));
     let seen = stage
-        .until(&format!("{members} members"), PATIENCE, |seen| seen.is_settled(usize::try_from(members).unwrap_or(0)))
+        .until(&format!("{members} members"), PATIENCE, |seen| {
+            look(seen);
+            seen.is_settled(usize::try_from(members).unwrap_or(0))
+        })
         .await?;
+    must(
+        last_leaving > LOOKED_AGAIN,
+        format!("{leaver} was not seen leaving after the coordinator was killed: the kill proves nothing"),
+    )?;
     for (name, pid) in &pids {
         must(seen.database_pid(name) == *pid, format!("the database of {name} was restarted"))?;
     }
@@ -181,7 +257,10 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         &format!("scale in to {members} across that change"),
         begun.elapsed(),
         None,
-        "completed once by the next coordinator, identity retired, no other database restarted",
+        format!(
+            "still leaving {:.1} s after the kill; completed once, identity retired, no other database restarted",
+            last_leaving.as_secs_f64()
+        ),
     );
     Ok(())
 }
@@ -194,6 +273,7 @@ pub async fn api_outage(stage: &mut Stage, how_long: Duration) -> Result<(), Sto
     let before = stage.seen();
     let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
     let rows = stage.writer.as_ref().map_or(0, |w| w.acknowledged());
+    stage.say("nobody reaches the Kubernetes API: databases serve, nobody restarts, nothing is decided");
     stage.sandbox.stop_api().await;
     tokio::time::sleep(how_long).await;
     let during = stage.seen();
@@ -201,6 +281,7 @@ pub async fn api_outage(stage: &mut Stage, how_long: Duration) -> Result<(), Sto
     let written = stage.writer.as_ref().map_or(0, |w| w.acknowledged()).saturating_sub(rows);
     must(stage.writer.is_none() || written > 0, "no row was acknowledged while the API was away")?;
     let begun = Instant::now();
+    stage.say("the API answers again: one coordinator must come of it");
     stage.sandbox.start_api().await?;
     let seen = stage
         .until("one coordinator again", PATIENCE, |seen| {
@@ -230,6 +311,7 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
     let Some(writer) = &mut stage.writer else {
         return Ok(());
     };
+    stage.note.send_replace("the writer has stopped; every acknowledged row is read at QUORUM".to_owned());
     writer.stop().await;
     let acknowledged = writer.acknowledged();
     let back = writer.read_back().await.map_err(|e| StoryError::Wrong(e.to_string()))?;

@@ -6,7 +6,7 @@ use agent::driver::model::Behaviour;
 use agent::driver::{Driver, LocalStep, MovedAside, StartKind};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use ring::{Member, Writer, agreed, missing, quick, ring, table, until};
-use simulation::sandbox::client::{RowWriter, Store, WriterSettings};
+use simulation::sandbox::client::{Protocol, RowWriter, WriterSettings};
 use std::net::SocketAddr;
 use std::process::Output;
 
@@ -249,7 +249,7 @@ async fn the_sandboxs_writer_counts_the_models_acknowledgements_too() {
     let members = ring(3, &quick()).await;
     let contacts = members.iter().map(|m| SocketAddr::from((m.address, 9042))).collect();
     let (_keep, contacts) = tokio::sync::watch::channel(contacts);
-    let settings = WriterSettings { store: Store::Model, ..WriterSettings::default() };
+    let settings = WriterSettings { protocol: Protocol::Model, ..WriterSettings::default() };
     let mut writer = RowWriter::start(contacts, settings);
     until("rows are acknowledged", async || writer.acknowledged() >= 200).await;
     writer.stop().await;
