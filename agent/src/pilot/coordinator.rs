@@ -14,7 +14,7 @@ use protocol::order::OrderKind;
 use protocol::promise::{Promise, Refusal};
 use protocol::report::OperationReport;
 use protocol::time::Timestamp;
-use protocol::view::Liveness;
+use protocol::view::{Liveness, View};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -129,6 +129,11 @@ impl Leadership {
         now < self.valid_until
     }
 
+    /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
+    pub(crate) fn hears_nobody(&self, view: &View) -> bool {
+        view.lonely && self.roster.len() > 1
+    }
+
     /// Voters that promised in this round or a later one, with the volume that counts.
     fn promised_since(&self, round: u64) -> usize {
         self.roster
@@ -186,6 +191,9 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
+        if leading.hears_nobody(&self.view) {
+            return;
+        }
         match &leading.step {
             Step::Idle => {
                 let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
@@ -302,14 +310,17 @@ impl Pilot {
             // Before the record is read nobody is counted yet.
             return;
         }
-        if now.since(since) <= FRESH {
+        let alone = leading.hears_nobody(&self.view);
+        if now.since(since) <= FRESH && !alone {
             leading.degraded = None;
             return;
         }
         let (have, of) = leading.promises();
-        let why = format!(
-            "{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided"
-        );
+        let why = if alone {
+            "no other pilot is heard: nothing is decided".to_owned()
+        } else {
+            format!("{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided")
+        };
         let news = leading.degraded.is_none();
         leading.degraded = Some(why.clone());
         let epoch = leading.epoch;
@@ -496,7 +507,7 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
-        if !leading.is_valid(now) {
+        if !leading.is_valid(now) || leading.hears_nobody(&self.view) {
             return;
         }
         let call = match act {
