@@ -553,13 +553,27 @@ fn the_lease_holds_for_what_was_written_and_not_for_what_the_policy_says_since()
 #[test]
 fn a_lease_that_was_given_back_is_taken_with_patience_for_the_last_order_under_it() {
     let mut story = Story::beside(member(), running());
-    story.lease = Some(lease(1, None, 7));
+    let mut given_back = lease(1, None, 7);
+    given_back.content.duration = Millis(SECOND);
+    story.lease = Some(given_back);
     story.tell(Event::View(Box::new(View::default())));
     story.pass(2 * SECOND + 500);
     assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), Some(Epoch(8)));
     assert_eq!(story.pilot.may_change_membership(at(story.now)), None);
     story.pass(3 * SECOND);
     assert_eq!(story.pilot.may_change_membership(at(story.now)), Some(Epoch(8)));
+}
+
+#[test]
+fn who_hands_on_a_lease_that_it_took_with_patience_hands_on_the_patience() {
+    let mut story = Story::beside(member(), running());
+    story.lease = Some(lease(1, None, 7));
+    story.tell(Event::View(Box::new(View::default())));
+    story.pass(3 * SECOND);
+    assert!(story.pilot.believes_it_coordinates(at(story.now)).is_some());
+    story.tell(Event::Terminate);
+    let given_back = &story.lease.as_ref().expect("there").content;
+    assert_eq!((&given_back.holder, given_back.duration), (&None, Millis(10 * SECOND)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use protocol::database::DatabasePhase;
 use protocol::id::{PilotName, Voter};
 use protocol::order::{OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
+use protocol::report::Report;
 
 /// A terminating member that is still wanted is told at once to drain and return. Changes no membership.
 pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &ClusterRecord) -> Option<Plan> {
@@ -141,15 +142,7 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
     let report = world.live_report(name);
     let phase = report.map(|r| r.database.phase);
     let quiet = match phase {
-        // One that has left refuses to start again, and so ends in a crash loop: that is as quiet as it gets.
-        Some(phase) => matches!(
-            phase,
-            DatabasePhase::Left
-                | DatabasePhase::Stopped
-                | DatabasePhase::Held
-                | DatabasePhase::Restarting
-                | DatabasePhase::CrashLooping
-        ),
+        Some(phase) => matches!(phase, DatabasePhase::Left | DatabasePhase::Stopped | DatabasePhase::Held),
         None => !world.pods.contains_key(name),
     };
     let said = peers_say(world, record, name, identity);
@@ -170,6 +163,15 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
                 Rule::PeersDecide,
                 fact,
             );
+        }
+        PeersSay::Gone if will_not_come_up(phase) => {
+            if let Some(report) = report.filter(|r| !told_to_end(r, intent)) {
+                let kind = OrderKind::EndAfterLeave;
+                let pod = report.about.pod.clone();
+                let act = Act::Order { to: name.clone(), pod, operation: intent.operation.clone(), kind };
+                let fact = "peers see it gone, and its database is started in vain: it ends before its identity is retired";
+                return Ok(plan.act(act, name, Rule::PeersDecide, fact));
+            }
         }
         PeersSay::Gone | PeersSay::Normal | PeersSay::Unsettled(_) => {}
     }
@@ -262,6 +264,15 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
     ))
 }
 
+/// A database that has left refuses to start again: its launcher, which has not heard of that, tries and tries.
+fn will_not_come_up(phase: Option<DatabasePhase>) -> bool {
+    matches!(phase, Some(DatabasePhase::Starting | DatabasePhase::Restarting | DatabasePhase::CrashLooping))
+}
+
+fn told_to_end(report: &Report, intent: &Intent) -> bool {
+    report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave))
+}
+
 /// Its pod ended before it had left: the size is raised so that the pod returns on its claim and the leave goes on.
 fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let IntentKind::Leave { leaver: Voter { name, .. }, size_after, raised, .. } = &intent.kind else {
@@ -319,7 +330,7 @@ fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> De
         }
     }
     if let Some(report) = world.live_report(name) {
-        let told = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave));
+        let told = told_to_end(report, intent);
         let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
             && !report.database.terminating;
         if !told && !ended {

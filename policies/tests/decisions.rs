@@ -485,7 +485,7 @@ fn a_granted_leave_is_never_withdrawn_whatever_is_wanted_since() {
 }
 
 #[test]
-fn a_member_seen_gone_that_cannot_start_any_more_is_retired() {
+fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired() {
     for phase in [DatabasePhase::CrashLooping, DatabasePhase::Restarting] {
         let mut world = healthy(&[0, 1, 2, 3], 4);
         leaving(&mut world, 3, 3, true);
@@ -494,6 +494,8 @@ fn a_member_seen_gone_that_cannot_start_any_more_is_retired() {
         }
         pilot(&mut world, 3).database.phase = phase;
         pilot(&mut world, 3).ring = None;
+        assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAfterLeave, .. })));
+        pilot(&mut world, 3).database.phase = DatabasePhase::Stopped;
         written(&mut world);
         assert!(record(&mut world).retired.contains_key(&identity(3)));
     }

@@ -129,6 +129,11 @@ impl Leadership {
         now < self.valid_until
     }
 
+    /// Whether an order of the holder before may still run.
+    pub(crate) fn is_patient(&self, now: Timestamp) -> bool {
+        now < self.patience_until
+    }
+
     /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
     pub(crate) fn hears_nobody(&self, view: &View) -> bool {
         view.lonely && self.roster.len() > 1
@@ -306,7 +311,7 @@ impl Pilot {
             return;
         };
         let since = leading.majority_at.unwrap_or(leading.began);
-        if leading.roster.len() <= 1 && leading.majority_at.is_none() {
+        if leading.roster.is_empty() {
             // Before the record is read nobody is counted yet.
             return;
         }

@@ -14,6 +14,10 @@ use protocol::record::ClusterRecord;
 use protocol::time::{Millis, Timestamp};
 use std::time::Duration;
 
+/// The duration of a Lease that its holder gave back (as client-go writes it): whoever emptied a Lease in another way
+/// leaves a holder behind that may still believe in it.
+const RELEASED: Millis = Millis(1000);
+
 /// What a candidate knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Election {
@@ -39,6 +43,8 @@ struct Parting {
     epoch: Epoch,
     lease: LeaseFacts,
     next: Option<PilotId>,
+    /// No order of an earlier holder may run any more.
+    orderly: bool,
     until: Timestamp,
 }
 
@@ -173,8 +179,9 @@ impl Pilot {
         let duration = Millis::from(self.setup.rules.lease);
         let Some(lease) = lease else {
             let epoch = highest.next();
-            // A Lease that somebody deleted may have had a holder whose orders still run.
-            let patience = record.is_some().then_some(self.setup.rules.lease);
+            // A Lease that somebody deleted may have had a holder that still believes in it, and whose orders still run.
+            // Only where no epoch was ever heard of is this the first of all.
+            let patience = (record.is_some() || highest > Epoch::NONE).then_some(self.setup.rules.lease);
             let content =
                 LeaseContent { holder: Some(self.setup.id.clone()), epoch, cluster, duration, transitions: 0 };
             self.call(now, Purpose::Take { patience, epoch }, Call::CreateLease(content));
@@ -183,12 +190,15 @@ impl Pilot {
         let Some((take, holder)) = self.may_take(now, &lease, record) else {
             return;
         };
-        let ours = holder.as_ref() == Some(&self.setup.id);
-        let patience = match take {
-            // Released, but an order given just before may still be begun.
-            TakeOver::Free if !ours => (lease.content.epoch > Epoch::NONE).then_some(FRESH_ORDER),
-            TakeOver::Expired if !ours => None,
-            TakeOver::Free | TakeOver::Expired | TakeOver::Early => Some(Duration::from(lease.content.duration)),
+        let old = Duration::from(lease.content.duration).max(self.setup.rules.lease);
+        let patience = match (take, &holder) {
+            // Nobody holds it because its holder gave it back and acts no more; but an order that it gave just before may
+            // still be begun.
+            (TakeOver::Free, None) if lease.content.duration == RELEASED => Some(FRESH_ORDER),
+            // Nobody holds it because somebody emptied it: its holder may not have noticed yet.
+            (TakeOver::Free, None) => Some(old),
+            (TakeOver::Free | TakeOver::Expired, Some(holder)) if *holder != self.setup.id => None,
+            (TakeOver::Free, Some(_)) | (TakeOver::Expired | TakeOver::Early, _) => Some(old),
         };
         let epoch = highest.max(lease.content.epoch).next();
         let content = LeaseContent {
@@ -271,7 +281,7 @@ impl Pilot {
         let rules = &self.setup.rules;
         if self.leaving || self.is_ending() {
             // It came too late: given back at once, so that nobody waits for it.
-            self.give_back(now, &lease);
+            self.give_back(now, &lease, patience.is_none());
             return;
         }
         // It holds for what was written, whatever the policy says meanwhile.
@@ -437,15 +447,16 @@ impl Pilot {
         if self.view.lonely {
             return;
         }
+        let orderly = !leading.is_patient(now);
         let Leadership { epoch, lease, .. } = leading;
-        self.election.parting = Some(Parting { epoch, lease, next, until: now.plus(PART_WITHIN) });
+        self.election.parting = Some(Parting { epoch, lease, next, orderly, until: now.plus(PART_WITHIN) });
         self.part(now);
     }
 
     /// Releases the Lease once nothing is on its way any more. An act that stays unanswered keeps it from being released:
     /// it lapses by itself, and whoever takes it over before waits as after any other end.
     fn part(&mut self, now: Timestamp) {
-        let Some(Parting { epoch, lease, next, until }) = self.election.parting.clone() else {
+        let Some(Parting { epoch, lease, next, orderly, until }) = self.election.parting.clone() else {
             return;
         };
         let acting = self.in_flight(|p| *p == Purpose::LastAct);
@@ -457,16 +468,21 @@ impl Pilot {
         if acting {
             return;
         }
-        self.give_back(now, &lease);
+        self.give_back(now, &lease, orderly);
         let names: Vec<_> = self.view.peers.keys().cloned().collect();
         for name in names {
             self.out.push(Effect::Send(name, Message::Handover { epoch, next: next.clone() }));
         }
     }
 
-    fn give_back(&mut self, now: Timestamp, lease: &LeaseFacts) {
+    /// Writes the Lease as nobody's. It is marked as given back only where nothing that was begun before may still run:
+    /// whoever took it while an order of the holder before could run, and hands it on, hands on that patience too.
+    fn give_back(&mut self, now: Timestamp, lease: &LeaseFacts, orderly: bool) {
         let mut content = lease.content.clone();
         content.holder = None;
+        if orderly {
+            content.duration = RELEASED;
+        }
         let version: ResourceVersion = lease.version.clone();
         self.call(now, Purpose::Release, Call::ReplaceLease { uid: lease.uid.clone(), version, content });
     }

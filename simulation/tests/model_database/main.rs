@@ -1,5 +1,6 @@
 //! The model database as real processes on addresses of this machine, run through its driver.
 
+mod conformance;
 mod ring;
 
 use agent::driver::model::Behaviour;
@@ -54,6 +55,31 @@ async fn every_acknowledged_row_outlives_growing_shrinking_and_the_loss_of_any_o
         members[lost].start(StartKind::Return, &[seed]);
         members[lost].serves().await;
         agreed(&members).await;
+    }
+}
+
+#[tokio::test]
+async fn a_join_and_a_leave_give_each_replica_to_be_every_row_it_lacks() {
+    const ROWS: u64 = 200;
+    let mut members = ring(2, &quick()).await;
+    let rows = table(&[&members[0], &members[1]]).await;
+    for number in 0..ROWS {
+        rows.write(number).await.expect("acknowledged");
+    }
+    // With as many members as copies everybody holds everything.
+    for size in [3, 4] {
+        let mut next = Member::new(quick());
+        next.start(StartKind::Join, &[members[0].address]);
+        next.serves().await;
+        members.push(next);
+        agreed(&members).await;
+        let held = members[size - 1].rows().await;
+        assert!(if size == 3 { held == ROWS } else { (1..ROWS).contains(&held) }, "{held} rows in member {size}");
+    }
+    let left = members[0].leave().await;
+    assert!(left.status.success(), "{}", said(&left));
+    for member in &members[1..] {
+        assert_eq!(member.rows().await, ROWS);
     }
 }
 
