@@ -4,6 +4,8 @@ pub mod cli;
 pub mod driver;
 pub mod effect;
 pub mod event;
+#[cfg(test)]
+mod golden;
 pub mod gossip;
 pub mod http;
 pub mod keyring;

@@ -5,6 +5,7 @@ use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid};
 use protocol::order::OrderKind;
 use protocol::record::ClusterRecord;
 use protocol::report::OperationReport;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One step of a coordinator. Every one of them needs a fresh majority right before it.
@@ -45,7 +46,7 @@ pub struct ClaimMarks {
 }
 
 /// What a reason is about and how it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Something is done.
@@ -59,7 +60,7 @@ pub enum Verdict {
 }
 
 /// Why something is done, waits or is refused: the rule, and the fact that met it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// How it stands.
     pub verdict: Verdict,
@@ -72,7 +73,7 @@ pub struct Reason {
 }
 
 /// The rules that decisions name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// Founding needs every declared member, every volume empty, no claim with an identity, and happens once.

@@ -177,8 +177,22 @@ fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
     record(world).intent = Some(Intent {
         operation: OperationId::new("9-leave"),
         begun: EPOCH,
-        kind: IntentKind::Leave { leaver: voter(ordinal), identity: identity(ordinal), size_after, raised },
+        kind: IntentKind::Leave {
+            leaver: voter(ordinal),
+            identity: identity(ordinal),
+            size_after,
+            raised,
+            granted: false,
+        },
     });
+}
+
+/// Takes the record that a plan writes as written.
+fn written(world: &mut World) {
+    match plan(world).act {
+        Some(Act::WriteRecord(_, written)) => *record(world) = *written,
+        other => panic!("the record is not written: {other:?}"),
+    }
 }
 
 #[test]
@@ -294,11 +308,50 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
 }
 
 #[test]
+fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    let held = pilot(&mut world, 2);
+    held.database.phase = DatabasePhase::Held;
+    held.database.volume = Some(VolumeState::Empty);
+    held.database.wants_start = true;
+    held.ring = None;
+    let plan = plan(&world);
+    assert_eq!(plan.act, None);
+    assert!(
+        plan.reasons
+            .iter()
+            .any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
+        "{plan:?}"
+    );
+}
+
+#[test]
+fn a_joiner_whose_start_failed_is_ordered_again() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-join"), OrderName::Join));
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Join { .. }, .. })));
+    pilot(&mut world, 3).database.wants_start = false;
+    assert!(plan(&world).act.is_none(), "while it tries, it is not told again");
+}
+
+#[test]
 fn a_member_beyond_the_size_leaves_under_an_intent() {
     let world = healthy(&[0, 1, 2, 3], 3);
     assert_eq!(
         intent_of(&plan(&world)),
-        Some(IntentKind::Leave { leaver: voter(3), identity: identity(3), size_after: 3, raised: false })
+        Some(IntentKind::Leave {
+            leaver: voter(3),
+            identity: identity(3),
+            size_after: 3,
+            raised: false,
+            granted: false,
+        })
     );
 }
 
@@ -350,10 +403,72 @@ fn a_terminating_member_that_is_wanted_is_told_to_return() {
 fn a_leave_is_granted_once_and_then_only_watched() {
     let mut world = healthy(&[0, 1, 2, 3], 3);
     leaving(&mut world, 3, 3, false);
+    written(&mut world);
+    assert!(matches!(record(&mut world).intent.as_ref().map(|i| &i.kind), Some(IntentKind::Leave { granted: true, .. })));
     assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
     pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-leave"), OrderName::Leave));
     pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
+}
+
+#[test]
+fn no_leave_is_withdrawn_while_an_order_of_an_earlier_coordinator_may_run() {
+    let mut world = healthy(&[0, 1, 2, 3], 4);
+    leaving(&mut world, 3, 3, false);
+    world.patience = true;
+    assert!(waits_for(&plan(&world), Rule::OneOldLease));
+}
+
+#[test]
+fn no_leave_is_withdrawn_while_it_streams_and_the_report_of_its_order_lags() {
+    let mut world = healthy(&[0, 1, 2, 3], 4);
+    leaving(&mut world, 3, 3, false);
+    pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+}
+
+#[test]
+fn a_granted_leave_is_never_withdrawn_whatever_is_wanted_since() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    written(&mut world);
+    world.set.replicas = 4;
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
+    for n in 0..4 {
+        pilot(&mut world, n).database.replication = Some(4);
+    }
+    assert!(waits_for(&plan(&world), Rule::ReplicasKeepHomes));
+}
+
+#[test]
+fn a_member_seen_gone_that_cannot_start_any_more_is_retired() {
+    for phase in [DatabasePhase::CrashLooping, DatabasePhase::Restarting] {
+        let mut world = healthy(&[0, 1, 2, 3], 4);
+        leaving(&mut world, 3, 3, true);
+        for n in 0..3 {
+            pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]));
+        }
+        pilot(&mut world, 3).database.phase = phase;
+        pilot(&mut world, 3).ring = None;
+        written(&mut world);
+        assert!(record(&mut world).retired.contains_key(&identity(3)));
+    }
+}
+
+#[test]
+fn a_user_who_wants_fewer_during_a_raised_leave_keeps_that_wish() {
+    let mut world = healthy(&[0, 1, 2, 3, 4], 3);
+    for pilot in world.pilots.values_mut() {
+        pilot.report.database.replication = Some(1);
+    }
+    leaving(&mut world, 4, 4, true);
+    world.pods.remove(&name(4));
+    written(&mut world);
+    assert!(matches!(
+        record(&mut world).intent.as_ref().map(|i| &i.kind),
+        Some(IntentKind::Leave { size_after: 3, raised: true, .. })
+    ));
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 5))));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What a driver sees of its own database process and, through it, of the others.
 
 use crate::id::DatabaseIdentity;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a member's life stands, as its own pilot sees it. Never proof for others: peers are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatabasePhase {
     /// Nothing is known yet.
@@ -34,7 +35,7 @@ pub enum DatabasePhase {
 }
 
 /// What one member's database says of one member of the ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RingStatus {
     /// It takes its part over and owns nothing yet.
@@ -52,7 +53,7 @@ pub enum RingStatus {
 }
 
 /// One line of the ring as one database sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct RingMember {
     /// Whom it is about.
     pub identity: DatabaseIdentity,
@@ -63,7 +64,7 @@ pub struct RingMember {
 }
 
 /// How far a step that moves data has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Bytes moved.
     pub done: u64,
@@ -72,7 +73,7 @@ pub struct Progress {
 }
 
 /// The file system that holds the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Disk {
     /// Bytes in use.
     pub used: u64,
@@ -121,7 +122,7 @@ impl DatabaseState {
 }
 
 /// What lies on a volume before a process is started on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VolumeState {
     /// Looked at, and no file of the database is there.

@@ -1,14 +1,13 @@
 //! The number that orders coordinators for good.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Which coordinator's time a write or order belongs to. Zero is before the first coordinator.
 ///
 /// A new coordinator takes one more than every epoch it can find; nobody obeys or promises a lower one again.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 

@@ -2,6 +2,7 @@
 
 use crate::epoch::Epoch;
 use crate::id::{ClusterId, DatabaseIdentity, OperationId, Uid};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -48,7 +49,7 @@ pub enum OrderKind {
 }
 
 /// The kind of an order without its particulars, as reports repeat it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrderName {
     /// See [`OrderKind::Found`].

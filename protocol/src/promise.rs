@@ -2,10 +2,11 @@
 
 use crate::epoch::Epoch;
 use crate::id::PilotId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The word of one pilot: after it, nothing lower is promised or obeyed, and nobody else at the same epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Promise {
     /// The coordinator's time.
     pub epoch: Epoch,

@@ -6,12 +6,13 @@ use crate::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, Uid};
 use crate::keys;
 use crate::order::OrderName;
 use crate::promise::Promise;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Everything a pilot says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Who and where it is.
     pub about: About,
@@ -28,7 +29,7 @@ pub struct Report {
 }
 
 /// One decision in brief, so that every pilot can tell it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Brief {
     /// The decider's epoch.
     pub epoch: Epoch,
@@ -46,7 +47,7 @@ impl Brief {
 }
 
 /// Who and where a pilot is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct About {
     /// Its pod's uid.
     pub pod: Uid,
@@ -69,7 +70,7 @@ pub struct About {
 }
 
 /// The database beside a pilot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatabaseReport {
     /// Where its life stands.
     pub phase: DatabasePhase,
@@ -104,7 +105,7 @@ pub struct DatabaseReport {
 }
 
 /// A pilot's part in the mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MeshReport {
     /// The last promise it gave.
     pub promise: Option<Promise>,
@@ -123,7 +124,7 @@ pub struct MeshReport {
 }
 
 /// What a pilot is in the mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It follows whoever coordinates.
@@ -138,7 +139,7 @@ pub enum Role {
 }
 
 /// Whether the Kubernetes API answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ApiReach {
     /// Not tried yet in this life.
@@ -150,7 +151,7 @@ pub enum ApiReach {
 }
 
 /// The operation under way, as its coordinator tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationReport {
     /// Which.
     pub operation: OperationId,

@@ -1,14 +1,13 @@
 //! One pilot's own clock.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A moment on one pilot's own clock, in milliseconds since its machine started, time asleep included (`CLOCK_BOOTTIME`).
 ///
 /// Never compared with another pilot's: no decision knows a wall clock.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -46,7 +45,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// A length of time in whole milliseconds, as it crosses a wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 

@@ -1,22 +1,216 @@
-//! Named runs of the simulator: what must hold, as sentences.
+//! Named runs of the simulator: what must hold, as sentences. The invariants are checked after every step of each.
 
 use simulation::world::World;
-use simulation::world::run::Options;
-use simulation::world::schedule::Action;
+use simulation::world::oracle::Rule;
+use simulation::world::run::{Options, Planted, minimise, report, run};
+use simulation::world::schedule::{Action, Whom};
 
+fn world(options: Options) -> World {
+    World::new(Options { aloud: std::env::var_os("ALOUD").is_some(), ..options })
+}
+
+#[track_caller]
+fn sound(world: &World) {
+    assert!(world.oracle.verdict.is_none(), "{:?}\n{}", world.oracle.verdict, world.story.last(60).join("\n"));
+}
+
+#[track_caller]
 fn at_rest(world: &mut World, within: u64) {
-    let rested = world.settle(within);
-    assert!(rested, "{:?}\n{}", world.oracle.verdict, world.story.last(60).join("\n"));
+    world.settle(within);
+    sound(world);
+}
+
+#[track_caller]
+fn until(world: &mut World, within: u64, what: &str, holds: impl Fn(&World) -> bool) {
+    let held = world.run_while_not(within, holds);
+    sound(world);
+    assert!(held, "{what} within {within} ms\n{}", world.story.last(60).join("\n"));
+}
+
+/// A founded cluster at rest.
+fn founded(seed: u64, members: u32) -> World {
+    let mut world = world(Options::calm(seed, members));
+    at_rest(&mut world, 400_000);
+    world
+}
+
+fn size(world: &World) -> usize {
+    world.kubernetes().record().map_or(0, |r| r.members.len())
+}
+
+fn epoch(world: &World) -> u64 {
+    world.coordinators().last().map_or(0, |(_, epoch)| *epoch)
 }
 
 #[test]
-fn a_cluster_forms_grows_and_shrinks() {
-    let mut world = World::new(Options::calm(1, 3));
-    at_rest(&mut world, 300_000);
-    world.act(&Action::Scale(5));
+fn a_cluster_forms_grows_and_shrinks_and_takes_a_kept_claim_again() {
+    let mut world = founded(1, 3);
+    assert_eq!(size(&world), 3);
+    for size_wanted in [5, 3, 4] {
+        world.act(&Action::Scale(size_wanted));
+        at_rest(&mut world, 600_000);
+        assert_eq!(size(&world), size_wanted as usize);
+    }
+    assert_eq!(world.kubernetes().record().map_or(0, |r| r.retired.len()), 2);
+}
+
+#[test]
+fn a_size_below_the_number_of_copies_is_raised_back_and_nothing_leaves() {
+    let mut world = founded(2, 3);
+    let before = world.kubernetes().record().map(|r| r.members);
+    world.act(&Action::Scale(2));
     at_rest(&mut world, 400_000);
+    assert_eq!(world.kubernetes().replicas(), Some(3));
+    assert_eq!(world.kubernetes().record().map(|r| r.members), before);
+}
+
+#[test]
+fn a_leave_cut_off_by_the_grace_period_is_brought_back_and_completed_once() {
+    let mut world = world(Options { grace: 6, ..Options::calm(3, 4) });
+    at_rest(&mut world, 500_000);
     world.act(&Action::Scale(3));
+    at_rest(&mut world, 900_000);
+    assert_eq!(size(&world), 3);
+    assert_eq!(world.kubernetes().record().map_or(0, |r| r.retired.len()), 1);
+}
+
+#[test]
+fn f01_a_killed_coordinator_is_replaced_and_no_database_restarts() {
+    let mut world = founded(4, 5);
+    let (starts, before) = (world.database_starts(), epoch(&world));
+    world.act(&Action::KillAgent(Whom::Coordinator));
+    until(&mut world, 20_000, "another coordinates", |w| epoch(w) > before);
+    at_rest(&mut world, 120_000);
+    assert_eq!(world.database_starts(), starts);
+}
+
+#[test]
+fn f02_a_coordinator_stopped_in_the_middle_of_a_join_writes_nothing_when_it_goes_on() {
+    let mut world = founded(5, 3);
+    world.act(&Action::Scale(5));
+    until(&mut world, 60_000, "a join begins", |w| w.kubernetes().record().is_some_and(|r| r.intent.is_some()));
+    let before = epoch(&world);
+    world.act(&Action::HoldWrite(Whom::Coordinator, 75_000));
+    world.act(&Action::Pause(Whom::Coordinator, 60_000));
+    until(&mut world, 40_000, "another coordinates", |w| epoch(w) > before);
     at_rest(&mut world, 600_000);
-    world.act(&Action::Scale(4));
-    at_rest(&mut world, 400_000);
+    assert_eq!(size(&world), 5);
+}
+
+#[test]
+fn f03_a_write_that_arrives_two_minutes_late_is_refused_by_the_stamp() {
+    let mut refused = 0;
+    for seed in 0..4 {
+        let mut world = founded(60 + seed, 5);
+        world.act(&Action::Scale(6));
+        let intent = |w: &World| w.kubernetes().record().is_some_and(|r| r.intent.is_some());
+        until(&mut world, 60_000, "a join begins", intent);
+        until(&mut world, 200_000, "the join ends", |w| !intent(w));
+        // The mark of the claim comes next: it is held, and its sender ends.
+        world.act(&Action::HoldWrite(Whom::Coordinator, 120_000));
+        let next = world.now() + 3_000;
+        world.run_until(next);
+        world.act(&Action::KillAgent(Whom::Coordinator));
+        let next = world.now() + 40_000;
+        world.run_until(next);
+        world.act(&Action::KillAgent(Whom::Coordinator));
+        at_rest(&mut world, 400_000);
+        let next = world.now() + 60_000;
+        world.run_until(next);
+        sound(&world);
+        refused += world.oracle.refused;
+    }
+    assert!(refused > 0, "no late write met a stamp: the runs show nothing");
+}
+
+#[test]
+fn f04_a_coordinator_whose_renewals_hang_steps_down_in_time() {
+    let mut world = founded(7, 3);
+    let before = epoch(&world);
+    world.act(&Action::CutApi(Whom::Coordinator, 60_000));
+    until(&mut world, 10_500, "it steps down", |w| w.coordinators().iter().all(|(_, e)| *e != before));
+    until(&mut world, 30_000, "another coordinates", |w| epoch(w) > before);
+    at_rest(&mut world, 200_000);
+}
+
+#[test]
+fn f05_a_deleted_or_emptied_lease_leads_to_a_higher_epoch_only() {
+    for action in [Action::DeleteLease, Action::EmptyLease] {
+        let mut world = founded(8, 3);
+        let before = epoch(&world);
+        world.act(&action);
+        until(&mut world, 60_000, "a higher epoch", |w| epoch(w) > before);
+        at_rest(&mut world, 200_000);
+    }
+}
+
+#[test]
+fn f06_a_coordinator_restarted_within_its_lease_takes_a_new_epoch() {
+    let mut world = founded(9, 3);
+    let before = epoch(&world);
+    for _ in 0..3 {
+        world.act(&Action::KillAgent(Whom::Coordinator));
+        let next = world.now() + 4_000;
+        world.run_until(next);
+    }
+    until(&mut world, 60_000, "a higher epoch", |w| epoch(w) > before);
+    at_rest(&mut world, 200_000);
+}
+
+#[test]
+fn f07_clocks_that_run_apart_and_wall_clocks_that_jump_take_no_lease_early() {
+    let mut calm = founded(10, 5);
+    let before = epoch(&calm);
+    for ordinal in 0..5 {
+        calm.act(&Action::WallJump(ordinal, if ordinal % 2 == 0 { 600_000 } else { -600_000 }));
+    }
+    let next = calm.now() + 300_000;
+    calm.run_until(next);
+    sound(&calm);
+    assert_eq!(epoch(&calm), before, "nobody had a reason to take the Lease");
+    // At rates far beyond the margins fencing still holds.
+    for seed in 0..4 {
+        let options = Options { rates: (600_000, 1_600_000), ..Options::swarm(seed) };
+        let outcome = run(Options { patience: 1_800_000, ..options });
+        let fenced = !matches!(outcome.verdict, Some((Rule::Fence | Rule::Epoch | Rule::One | Rule::Boot, _)));
+        assert!(fenced, "{:?}\n{}", outcome.verdict, outcome.story.join("\n"));
+    }
+}
+
+#[test]
+fn f21_a_set_made_again_under_the_same_name_is_another_cluster_and_the_old_pilots_touch_nothing() {
+    let mut world = founded(11, 3);
+    let before = world.kubernetes().record().map(|r| r.cluster);
+    world.act(&Action::HoldWrite(Whom::Coordinator, 60_000));
+    world.act(&Action::Recreate(3));
+    at_rest(&mut world, 600_000);
+    assert_ne!(world.kubernetes().record().map(|r| r.cluster), before);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [0, 7] {
+        assert_eq!(run(Options::swarm(seed)).hash, run(Options::swarm(seed)).hash);
+    }
+}
+
+#[test]
+fn a_swarm_of_faults_breaks_no_rule() {
+    for seed in 1_000..1_012 {
+        let options = Options::swarm(seed);
+        let outcome = run(options.clone());
+        if outcome.verdict.is_some() {
+            let (smaller, outcome) = minimise(&options, 10);
+            panic!("{}", report(&smaller, &outcome, 60));
+        }
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in Planted::ALL {
+        let found = (0..60).find(|seed| run(Options { planted: Some(bug), ..Options::swarm(*seed) }).verdict.is_some());
+        println!("{bug:?}: {found:?}");
+        assert!(found.is_some(), "{bug:?} was not found in 60 seeds");
+    }
 }

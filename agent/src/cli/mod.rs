@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod fetch;
+mod install;
 mod paint;
 mod policy;
 mod status;
@@ -50,6 +51,11 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Runs a database under the care of its pilot: the entrypoint of the database container.
     Launch(LaunchArgs),
+    /// Copies this program into a folder: what an init container runs, so that the database's container has a launcher.
+    Install {
+        /// The folder; the file is called `pilot` there.
+        folder: std::path::PathBuf,
+    },
     /// Shows what a pilot knows of its mesh, on one screen.
     Status(StatusArgs),
     /// Tells the last decisions with their reasons, newest first.
@@ -170,6 +176,7 @@ pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
     let done = match Cli::parse_from(args).command {
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
+        Command::Install { folder } => install::run(&folder),
         Command::Status(args) => blocking(status::run(args)),
         Command::Why(args) => blocking(why::run(args)),
         Command::Policy { command } => policy::run(command),

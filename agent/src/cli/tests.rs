@@ -2,22 +2,12 @@
 
 use super::paint::Paint;
 use super::{AgentArgs, AskArgs, Cli, Command, DatabaseKind, fetch, policy, status, why};
+use crate::golden::check as golden;
 use crate::http::sample::{decisions, name, state};
 use crate::http::{Board, Health, serve};
 use crate::pilot::state::StateDocument;
 use clap::{CommandFactory, Parser};
 use std::time::Duration;
-
-/// Compares with a committed file; writes it instead where that was asked for.
-fn golden(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("REGENERATE").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(committed, text, "{name} differs: regenerate it with REGENERATE=1 and look at the diff");
-}
 
 #[test]
 fn the_command_line_is_sound() {

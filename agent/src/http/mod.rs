@@ -19,6 +19,8 @@ mod server;
 mod stall;
 mod watch;
 
+pub mod reference;
+
 pub use board::{Board, Health};
 pub use counters::Task;
 pub use server::{Handle, MOST_CONNECTIONS, ServeError, serve};
@@ -27,5 +29,7 @@ pub use watch::{HEARTBEAT, MOST_WATCHERS};
 
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod tests;

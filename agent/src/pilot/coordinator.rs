@@ -291,7 +291,7 @@ impl Pilot {
             return;
         };
         let since = leading.majority_at.unwrap_or(leading.began);
-        if leading.roster.len() <= 1 && leading.majority_at.is_none() {
+        if leading.roster.is_empty() {
             // Before the record is read nobody is counted yet.
             return;
         }

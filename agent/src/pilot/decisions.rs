@@ -3,11 +3,12 @@
 use policies::plan::{Reason, Verdict};
 use protocol::epoch::Epoch;
 use protocol::time::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// One decision: what a coordinator did, or why it did not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Its number within the pilot's life.
     pub number: u64,

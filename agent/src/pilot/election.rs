@@ -14,6 +14,10 @@ use protocol::record::ClusterRecord;
 use protocol::time::{Millis, Timestamp};
 use std::time::Duration;
 
+/// The duration of a Lease that its holder gave back (as client-go writes it): whoever emptied a Lease in another way
+/// leaves a holder behind that may still believe in it.
+const RELEASED: Millis = Millis(1000);
+
 /// What a candidate knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Election {
@@ -140,8 +144,9 @@ impl Pilot {
         let duration = Millis::from(self.setup.rules.lease);
         let Some(lease) = lease else {
             let epoch = highest.next();
-            // A Lease that somebody deleted may have had a holder whose orders still run.
-            let patience = record.is_some().then_some(self.setup.rules.lease);
+            // A Lease that somebody deleted may have had a holder that still believes in it, and whose orders still run.
+            // Only where no epoch was ever heard of is this the first of all.
+            let patience = (record.is_some() || highest > Epoch::NONE).then_some(self.setup.rules.lease);
             let content =
                 LeaseContent { holder: Some(self.setup.id.clone()), epoch, cluster, duration, transitions: 0 };
             self.call(now, Purpose::Take { patience, epoch }, Call::CreateLease(content));
@@ -150,9 +155,14 @@ impl Pilot {
         let Some((take, holder)) = self.may_take(now, &lease, record) else {
             return;
         };
-        let patience = match take {
-            TakeOver::Free | TakeOver::Expired if holder.as_ref() != Some(&self.setup.id) => None,
-            TakeOver::Free | TakeOver::Expired | TakeOver::Early => Some(Duration::from(lease.content.duration)),
+        let old = Duration::from(lease.content.duration).max(self.setup.rules.lease);
+        let patience = match (take, &holder) {
+            // Nobody holds it because its holder gave it back and acts no more.
+            (TakeOver::Free, None) if lease.content.duration == RELEASED => None,
+            // Nobody holds it because somebody emptied it: its holder may not have noticed yet.
+            (TakeOver::Free, None) => Some(old),
+            (TakeOver::Free | TakeOver::Expired, Some(holder)) if *holder != self.setup.id => None,
+            (TakeOver::Free, Some(_)) | (TakeOver::Expired | TakeOver::Early, _) => Some(old),
         };
         let epoch = highest.max(lease.content.epoch).next();
         let content = LeaseContent {
@@ -379,6 +389,7 @@ impl Pilot {
         }
         let mut content = leading.lease.content.clone();
         content.holder = None;
+        content.duration = RELEASED;
         let version: ResourceVersion = leading.lease.version.clone();
         self.call(now, Purpose::Release, Call::ReplaceLease { uid: leading.lease.uid.clone(), version, content });
         let names: Vec<_> = self.view.peers.keys().cloned().collect();

@@ -10,10 +10,11 @@ use protocol::promise::Promise;
 use protocol::report::{ApiReach, Brief, DatabaseReport, OperationReport, Report, Role};
 use protocol::time::{Millis, Timestamp};
 use protocol::view::Liveness;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The document behind `/state`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StateDocument {
     /// The form of this document: `1`.
@@ -38,7 +39,7 @@ pub struct StateDocument {
 }
 
 /// The answering pilot.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SelfState {
     /// Its pod.
@@ -62,7 +63,7 @@ pub struct SelfState {
 }
 
 /// Who coordinates.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CoordinatorState {
     /// Which pilot.
@@ -78,7 +79,7 @@ pub struct CoordinatorState {
 }
 
 /// One pilot and its member.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberState {
     /// Its pod.
@@ -98,7 +99,7 @@ pub struct MemberState {
 }
 
 /// The policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyState {
     /// Its hash.
     pub hash: String,
@@ -107,7 +108,7 @@ pub struct PolicyState {
 }
 
 /// Figures of the mesh.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GossipState {
     /// Bytes of the digest that names everybody.
@@ -119,7 +120,7 @@ pub struct GossipState {
 }
 
 /// The document behind `/decisions`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionsDocument {
     /// This pilot's own decisions, oldest first.

@@ -3,7 +3,7 @@
 use crate::pilot::durable::Durable;
 use crate::state_file::{Loaded, StateFile, StateFileError};
 use protocol::id::Generation;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
@@ -13,6 +13,14 @@ pub enum MemoryError {
     /// The file.
     #[error(transparent)]
     File(#[from] StateFileError),
+    /// Its folder.
+    #[error("cannot make {path} for the pilot's memory ({source}): mount the member's volume, writable, above it")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Its content.
     #[error("the pilot's memory cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -37,6 +45,9 @@ pub struct Memory {
 /// # Errors
 /// When another agent holds it, or it cannot be written.
 pub fn begin_life(path: &Path, wall: u64) -> Result<Memory, MemoryError> {
+    if let Some(folder) = path.parent() {
+        make_folder(folder)?;
+    }
     let (mut file, loaded) = StateFile::open(path)?;
     let (bytes, mut suspicion) = match loaded {
         Loaded::Fresh => (None, None),
@@ -56,6 +67,16 @@ pub fn begin_life(path: &Path, wall: u64) -> Result<Memory, MemoryError> {
     durable.generation = Some(Generation(before.saturating_add(1).max(wall)));
     file.write(&serde_json::to_vec(&durable)?)?;
     Ok(Memory { file: Arc::new(Mutex::new(file)), durable, suspicion })
+}
+
+/// A fresh volume has no folder for the pilot yet. Only the last one is made: where the volume itself is missing, memory
+/// would go to a place that is forgotten with the container.
+fn make_folder(folder: &Path) -> Result<(), MemoryError> {
+    match std::fs::create_dir(folder) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(MemoryError::Folder { path: folder.to_owned(), source }),
+    }
 }
 
 /// What became of one writing.
@@ -89,4 +110,20 @@ pub fn keep(
         }
     });
     (to, from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_volume_gets_the_pilots_folder_and_a_missing_volume_does_not() {
+        let volume = tempfile::tempdir().unwrap();
+        let path = volume.path().join("pilot").join("pilot.state");
+        let first = begin_life(&path, 7).unwrap().durable.generation;
+        let second = begin_life(&path, 7).unwrap().durable.generation;
+        assert!(second > first, "{first:?} then {second:?}");
+        let missing = volume.path().join("not-mounted").join("pilot").join("pilot.state");
+        assert!(matches!(begin_life(&missing, 7), Err(MemoryError::Folder { .. })));
+    }
 }

@@ -1,7 +1,6 @@
 //! Joins the step machine to the world: events in, effects out, one loop.
 
 pub mod api;
-pub mod args;
 pub mod keeper;
 pub mod member;
 pub mod mesh_view;

@@ -99,7 +99,9 @@ fn planted(arguments: &Arguments) -> bool {
             outcome.verdict.map(|(rule, why)| (seed, rule, why))
         });
         match found {
-            Some((seed, rule, why)) => println!("{bug:?}: found by seed {seed} after {} seeds, {rule}: {why}", seed - arguments.from + 1),
+            Some((seed, rule, why)) => {
+                println!("{bug:?}: found by seed {seed} after {} seeds, {rule}: {why}", seed - arguments.from + 1)
+            }
             None => {
                 println!("{bug:?}: not found");
                 missed = true;
@@ -126,6 +128,11 @@ fn tell(arguments: &Arguments, options: &Options, outcome: &simulation::world::r
     } else if outcome.verdict.is_some() {
         println!("{}", report(options, outcome, arguments.lines));
     } else {
-        println!("seed {}: at rest {} s after the last fault, {} members", outcome.seed, outcome.rested.unwrap_or(0) / 1000, outcome.members);
+        println!(
+            "seed {}: at rest {} s after the last fault, {} members",
+            outcome.seed,
+            outcome.rested.unwrap_or(0) / 1000,
+            outcome.members
+        );
     }
 }

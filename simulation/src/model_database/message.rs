@@ -56,7 +56,7 @@ pub(super) struct PeerCall {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PeerAsk {
-    /// What the sender knows of the ring; answered with what the receiver then knows.
+    /// What the sender knows of the ring; answered with what the sender does not know.
     Gossip(Vec<Entry>),
     /// Keep these rows, sent by a ring of this digest.
     Put {
@@ -88,10 +88,7 @@ pub(super) enum PeerAsk {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PeerReply {
-    Gossip {
-        from: DatabaseIdentity,
-        entries: Vec<Entry>,
-    },
+    Gossip(Vec<Entry>),
     Done,
     Row(Option<Row>),
     Keys(Vec<String>),

@@ -23,8 +23,11 @@ pub(super) struct Entry {
     pub(super) status: RingStatus,
 }
 
+/// Generation, version and beat: which of two words of one member is the later.
+pub(super) type Age = (u64, u64, u64);
+
 impl Entry {
-    fn age(&self) -> (u64, u64, u64) {
+    pub(super) fn age(&self) -> Age {
         (self.generation, self.version, self.beat)
     }
 }
@@ -110,6 +113,13 @@ impl Ring {
 
     pub(super) fn entries(&self) -> Vec<Entry> {
         self.known.values().map(|k| k.entry.clone()).collect()
+    }
+
+    /// What somebody who knows `known` does not know.
+    pub(super) fn news_to(&self, known: &[(DatabaseIdentity, Age)]) -> Vec<Entry> {
+        let known: BTreeMap<_, _> = known.iter().map(|(id, age)| (id, *age)).collect();
+        let news = |e: &&Entry| known.get(&e.id).is_none_or(|age| *age < e.age());
+        self.known.values().map(|k| &k.entry).filter(news).cloned().collect()
     }
 
     pub(super) fn entry(&self, id: &DatabaseIdentity) -> Option<&Entry> {

@@ -104,7 +104,7 @@ async fn look_around(node: &Rc<Node>) -> Result<Vec<Entry>, StartError> {
         for seed in seeds.iter().filter(|seed| **seed != node.config.address) {
             let address = SocketAddr::new(*seed, node.config.port);
             match node.call(address, None, PeerAsk::Gossip(Vec::new())).await {
-                Ok(PeerReply::Gossip { entries, .. }) => return Ok(entries),
+                Ok(PeerReply::Gossip(entries)) => return Ok(entries),
                 Ok(other) => last = super::node::unexpected(&other),
                 Err(why) => last = why,
             }

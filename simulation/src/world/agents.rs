@@ -60,7 +60,12 @@ impl World {
         durable.generation = Some(generation);
         volume.durable = Some(durable.clone());
         let ordinal = name.ordinal().unwrap_or(0);
-        let address = std::net::IpAddr::from([10, 0, u8::try_from(life % 250).unwrap_or(0), u8::try_from(ordinal % 250).unwrap_or(0)]);
+        let address = std::net::IpAddr::from([
+            10,
+            0,
+            u8::try_from(life % 250).unwrap_or(0),
+            u8::try_from(ordinal % 250).unwrap_or(0),
+        ]);
         let id = PilotId { name: name.clone(), generation };
         let setup = Setup {
             id: id.clone(),
@@ -180,18 +185,23 @@ impl World {
     fn local_act(&mut self, life: Life, number: u64, act: LocalAct) {
         let Some(agent) = self.agents.get(&life) else { return };
         let (id, pod) = (agent.id.clone(), agent.pod.clone());
+        let (all, serving) = (agent.gossip.databases(false), agent.gossip.databases(true));
         self.tell(format!("{id} acts on its member: {act:?}"));
         let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
             LocalAct::Start { role, identity } => {
-                let mut argv = vec![match role {
-                    StartAs::Founder => "founder",
-                    StartAs::Joiner => "joiner",
-                    StartAs::Returner => "returner",
-                }
-                .to_owned()];
-                if role == StartAs::Joiner {
-                    argv.extend(self.seeds(life));
+                let mut argv = vec![
+                    match role {
+                        StartAs::Founder => "founder",
+                        StartAs::Joiner => "joiner",
+                        StartAs::Returner => "returner",
+                    }
+                    .to_owned(),
+                ];
+                match role {
+                    StartAs::Founder => {}
+                    StartAs::Joiner => argv.extend(serving),
+                    StartAs::Returner => argv.extend(all),
                 }
                 let program = DatabaseProgram {
                     files: BTreeMap::new(),
@@ -215,11 +225,6 @@ impl World {
         self.after(wait, Happening::Ask(life, Some(number), Box::new(ask)));
     }
 
-    /// The members it knows to serve.
-    fn seeds(&self, life: Life) -> Vec<String> {
-        self.agents.get(&life).map(|a| a.gossip.serving()).unwrap_or_default()
-    }
-
     pub(crate) fn timeout(&mut self, life: Life, id: CallId) {
         let Some(agent) = self.agents.get_mut(&life) else { return };
         if agent.paused {
@@ -236,7 +241,8 @@ impl World {
         if let Some(volume) = self.volumes.get_mut(&claim) {
             let before = volume.durable.as_ref().and_then(|d| d.promise.clone());
             if let (Some(before), after) = (before, durable.promise.as_ref())
-                && after.is_none_or(|a| a.epoch < before.epoch || (a.epoch == before.epoch && a.holder != before.holder))
+                && after
+                    .is_none_or(|a| a.epoch < before.epoch || (a.epoch == before.epoch && a.holder != before.holder))
             {
                 let why = format!("{id} promised {before:?} and now remembers {after:?}");
                 self.oracle.broken(Rule::Epoch, why);

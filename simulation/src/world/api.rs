@@ -38,7 +38,10 @@ impl World {
         }
         request.answer_after = Some(back);
         let mut arrives = there;
-        if write && let Some(held) = self.broken.held.remove(&request.life) {
+        let lease = matches!(*request.call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        if write
+            && !lease
+            && let Some(held) = self.broken.held.remove(&request.life) {
             let (from, call) = (request.from.clone(), word(&request.call));
             self.tell(format!("{call} of {from} is held for {held} ms"));
             arrives = held;
@@ -99,7 +102,9 @@ impl World {
     /// The bug of a published Lease library: renewal by merge patch without resourceVersion and uid.
     fn plant_blind_renewal(&self, call: &Call, http: HttpCall) -> HttpCall {
         match (self.options.planted, call, &http.body) {
-            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body)) if content.holder.is_some() => {
+            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body))
+                if content.holder.is_some() =>
+            {
                 let mut body = body.clone();
                 for key in ["uid", "resourceVersion"] {
                     if let Some(meta) = body["metadata"].as_object_mut() {

@@ -145,7 +145,8 @@ impl Cluster {
 
     /// The pod's containers run.
     pub fn set_running(&mut self, now: u64, name: &PilotName, uid: &Uid) {
-        let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str()) else {
+        let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str())
+        else {
             return;
         };
         let mut pod = Value::clone(&pod);

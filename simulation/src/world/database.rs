@@ -35,8 +35,8 @@ pub enum Start {
     Founder,
     /// With these members as seeds.
     Joiner(Vec<PilotName>),
-    /// As before.
-    Returner,
+    /// As before, with these others as seeds.
+    Returner(Vec<PilotName>),
 }
 
 /// Where a process stands.
@@ -164,7 +164,13 @@ impl Databases {
     }
 
     /// Lets one process go on: at most one turn.
-    pub fn turn(&mut self, now: u64, pod: &PilotName, data: &mut Option<Data>, reaches: impl Fn(&PilotName) -> bool) -> Option<Turn> {
+    pub fn turn(
+        &mut self,
+        now: u64,
+        pod: &PilotName,
+        data: &mut Option<Data>,
+        reaches: impl Fn(&PilotName) -> bool,
+    ) -> Option<Turn> {
         let length = self.chance.between(5_000, 40_000);
         let mut process = self.processes.remove(pod)?;
         let turn = self.step(now, &mut process, data, reaches, length);
@@ -192,10 +198,7 @@ impl Databases {
                     process.say(now, RingStatus::Normal);
                     return Some(Turn::Serving);
                 }
-                let Start::Joiner(seeds) = &process.start else {
-                    // It has nobody to join through and is no founder.
-                    return Some(Turn::Exit(3));
-                };
+                let (Start::Joiner(seeds) | Start::Returner(seeds)) = &process.start else { return None };
                 let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
                     self.processes.get(s).filter(|p| matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
                 });
@@ -225,7 +228,12 @@ impl Databases {
                 process.say(now, RingStatus::Left);
                 Some(Turn::Left)
             }
-            Stage::Starting(_) | Stage::Joining(_) | Stage::Leaving(_) | Stage::Serving | Stage::Left | Stage::Draining => {
+            Stage::Starting(_)
+            | Stage::Joining(_)
+            | Stage::Leaving(_)
+            | Stage::Serving
+            | Stage::Left
+            | Stage::Draining => {
                 data.peers = process.normal();
                 None
             }
@@ -241,9 +249,9 @@ impl Databases {
                 line.beat = now;
                 line.grew = Some(now);
             }
-            process.ring.retain(|_, l| {
-                l.status != RingStatus::Joining || now < l.grew.unwrap_or(l.since) + FORGOTTEN_AFTER
-            });
+            process
+                .ring
+                .retain(|_, l| l.status != RingStatus::Joining || now < l.grew.unwrap_or(l.since) + FORGOTTEN_AFTER);
         }
         for pod in &pods {
             for _ in 0..2 {

@@ -49,14 +49,11 @@ impl Gossip {
         self.woken_until = until;
     }
 
-    /// Whose databases are told to serve.
-    pub(crate) fn serving(&self) -> Vec<String> {
-        let serves = |k: &Known| {
-            k.report
-                .as_ref()
-                .is_some_and(|r| matches!(r.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving))
-        };
-        self.known.iter().filter(|(_, k)| serves(k)).map(|(n, _)| n.to_string()).collect()
+    /// The pods whose databases it has heard of: all, or those that serve.
+    pub(crate) fn databases(&self, serving: bool) -> Vec<String> {
+        let serves = |r: &Report| matches!(r.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving);
+        let wanted = |k: &Known| k.report.as_ref().is_some_and(|r| !serving || serves(r));
+        self.known.iter().filter(|(_, k)| wanted(k)).map(|(n, _)| n.to_string()).collect()
     }
 
     pub(crate) fn knows(&self, name: &PilotName, generation: Generation) -> bool {

@@ -318,6 +318,38 @@ impl World {
         found
     }
 
+    /// How many databases have been started so far by this pod's launcher, kept on its volume.
+    pub fn database_starts(&self) -> BTreeMap<String, u64> {
+        self.pods
+            .iter()
+            .filter_map(|(name, pod)| Some((name.to_string(), self.volumes.get(&pod.claim)?.starts())))
+            .collect()
+    }
+
+    /// The Kubernetes of this run, as the oracle reads it.
+    pub fn kubernetes(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Lets the time go on until this holds; false when it does not within so many milliseconds.
+    pub fn run_while_not(&mut self, within: u64, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + within;
+        while self.now < end && self.oracle.verdict.is_none() {
+            if holds(self) {
+                return true;
+            }
+            let next = self.now + 20;
+            self.run_until(next);
+        }
+        holds(self)
+    }
+
+    /// Whether a database of this pod hands its part over just now.
+    pub fn leaves(&self, pod: &str) -> bool {
+        let stage = |p: &database::Process| matches!(p.stage, database::Stage::Leaving(_));
+        self.databases.processes.iter().any(|(name, p)| name.as_str() == pod && stage(p))
+    }
+
     /// Carries an action out.
     pub fn act(&mut self, action: &Action) {
         self.tell(format!("fault: {action}"));
@@ -348,8 +380,14 @@ impl World {
                     self.broken.held.insert(life, *length);
                 }
             }
-            Action::DeleteLease => self.cluster.delete_lease(self.now),
-            Action::EmptyLease => self.cluster.empty_lease(self.now),
+            Action::DeleteLease => {
+                self.cluster.delete_lease(self.now);
+                self.oracle.lease_is_gone();
+            }
+            Action::EmptyLease => {
+                self.cluster.empty_lease(self.now);
+                self.oracle.lease_is_gone();
+            }
             Action::WallJump(ordinal, by) => {
                 if let Some(clock) = self.clocks.get_mut(ordinal) {
                     clock.jump(*by);

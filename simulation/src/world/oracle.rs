@@ -82,6 +82,8 @@ pub struct Oracle {
     pub(crate) lives: BTreeMap<Life, PilotId>,
     planted: Option<Planted>,
     holders: BTreeMap<u64, Life>,
+    /// Who wrote the Lease at which epoch, since nobody meddled with it.
+    lease_holders: BTreeMap<u64, Life>,
     /// The last write of the Lease by each life: true time, and how long it holds.
     renewals: BTreeMap<Life, (u64, u64)>,
     highest: u64,
@@ -101,6 +103,7 @@ impl Oracle {
             lives: BTreeMap::new(),
             planted,
             holders: BTreeMap::new(),
+            lease_holders: BTreeMap::new(),
             renewals: BTreeMap::new(),
             highest: 0,
             record_epoch: 0,
@@ -118,23 +121,36 @@ impl Oracle {
         }
     }
 
+    /// Somebody took the Lease's memory away: a candidate that nobody told of an epoch may take it again. What then
+    /// holds is that nobody but one life writes anything else at that epoch, which is judged all the same.
+    pub(crate) fn lease_is_gone(&mut self) {
+        self.lease_holders.clear();
+        self.highest = 0;
+    }
+
     /// Another set of the same name: what held of the old one does not bind it.
     pub(crate) fn new_set(&mut self) {
         self.holders.clear();
-        self.highest = 0;
+        self.lease_is_gone();
         self.record_epoch = 0;
         self.records = 0;
         self.founders = 0;
     }
 
-    pub(crate) fn judge_write(&mut self, commit: &Commit<'_>, lease: Option<&LeaseSeen>, record: Option<&ClusterRecord>) {
+    pub(crate) fn judge_write(
+        &mut self,
+        commit: &Commit<'_>,
+        lease: Option<&LeaseSeen>,
+        record: Option<&ClusterRecord>,
+    ) {
         let Commit { now, life, from, call, http, before, committed } = commit;
         let epoch = match call {
             Call::CreateLease(content) | Call::ReplaceLease { content, .. } => content.epoch.0,
             Call::CreateRecord(record) => record.epoch.0,
-            Call::ReplaceRecord(target, _) | Call::StampSet(target) | Call::Scale(target, _) | Call::MarkClaim(target, _) => {
-                target.epoch().0
-            }
+            Call::ReplaceRecord(target, _)
+            | Call::StampSet(target)
+            | Call::Scale(target, _)
+            | Call::MarkClaim(target, _) => target.epoch().0,
             Call::GetLease
             | Call::GetRecord
             | Call::GetSet
@@ -149,7 +165,10 @@ impl Oracle {
         let guarded = meta.is_some_and(|m| m["uid"].is_string() && m["resourceVersion"].is_string());
         // The planted renewal breaks this by construction; it has to be found by what it does.
         if !creates && !guarded && self.planted != Some(Planted::BlindRenewal) {
-            self.broken(Rule::Pre, format!("{from} sent {} {} without uid and resourceVersion", http.method, http.path));
+            self.broken(
+                Rule::Pre,
+                format!("{from} sent {} {} without uid and resourceVersion", http.method, http.path),
+            );
         }
         if !committed {
             self.refused += u64::from(before.as_ref().is_some_and(|(_, stamp)| *stamp > epoch));
@@ -163,7 +182,9 @@ impl Oracle {
             let rule = if matches!(call, Call::ReplaceLease { .. }) { Rule::Epoch } else { Rule::Fence };
             self.broken(rule, why);
         }
-        let holder = *self.holders.entry(epoch).or_insert(*life);
+        let lease_is_written = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        let holders = if lease_is_written { &mut self.lease_holders } else { &mut self.holders };
+        let holder = *holders.entry(epoch).or_insert(*life);
         if holder != *life {
             let other = self.lives.get(&holder).map(ToString::to_string).unwrap_or_default();
             self.broken(Rule::Epoch, format!("{from} {what} at epoch {epoch}, which {other} has written at"));
@@ -175,7 +196,10 @@ impl Oracle {
                 }
                 let stands = lease.map_or(0, |l| l.epoch);
                 if stands < self.highest {
-                    self.broken(Rule::Epoch, format!("the Lease went back from epoch {} to {stands} by {from}", self.highest));
+                    self.broken(
+                        Rule::Epoch,
+                        format!("the Lease went back from epoch {} to {stands} by {from}", self.highest),
+                    );
                 }
                 self.highest = self.highest.max(stands);
             }
@@ -188,7 +212,10 @@ impl Oracle {
             Call::ReplaceRecord(..) => {
                 let stands = record.map_or(0, |r| r.epoch.0);
                 if stands < self.record_epoch {
-                    self.broken(Rule::Epoch, format!("the record went back from epoch {} to {stands}", self.record_epoch));
+                    self.broken(
+                        Rule::Epoch,
+                        format!("the record went back from epoch {} to {stands}", self.record_epoch),
+                    );
                 }
                 self.record_epoch = stands;
             }
@@ -205,7 +232,13 @@ impl Oracle {
     }
 
     /// A database is started on data.
-    pub(crate) fn judge_start(&mut self, pod: &str, identity: Option<&str>, founder: bool, record: Option<&ClusterRecord>) {
+    pub(crate) fn judge_start(
+        &mut self,
+        pod: &str,
+        identity: Option<&str>,
+        founder: bool,
+        record: Option<&ClusterRecord>,
+    ) {
         match identity {
             Some(identity) => {
                 let retired = record.is_some_and(|r| r.retired.keys().any(|i| i.as_str() == identity));
@@ -218,17 +251,17 @@ impl Oracle {
                 if self.founders > 1 {
                     self.broken(Rule::Boot, format!("{pod} is started as a second founder"));
                 }
-                let named = record.and_then(|r| r.intent.as_ref()).is_some_and(|i| {
-                    matches!(&i.kind, IntentKind::Form { founder } if founder.name.as_str() == pod)
-                });
+                let named = record
+                    .and_then(|r| r.intent.as_ref())
+                    .is_some_and(|i| matches!(&i.kind, IntentKind::Form { founder } if founder.name.as_str() == pod));
                 if !named {
                     self.broken(Rule::Intent, format!("{pod} founds without an intent that names it"));
                 }
             }
             None => {
-                let named = record.and_then(|r| r.intent.as_ref()).is_some_and(|i| {
-                    matches!(&i.kind, IntentKind::Join { joiner, .. } if joiner.name.as_str() == pod)
-                });
+                let named = record
+                    .and_then(|r| r.intent.as_ref())
+                    .is_some_and(|i| matches!(&i.kind, IntentKind::Join { joiner, .. } if joiner.name.as_str() == pod));
                 if !named {
                     self.broken(Rule::Intent, format!("{pod} starts as a new member without an intent that names it"));
                 }

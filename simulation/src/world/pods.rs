@@ -26,6 +26,12 @@ pub(crate) struct Volume {
     aside: Vec<Data>,
 }
 
+impl Volume {
+    pub(crate) fn starts(&self) -> u64 {
+        self.accounts.starts
+    }
+}
+
 /// A launcher's process.
 pub(crate) struct Launcher {
     life: u64,
@@ -183,8 +189,7 @@ impl World {
             boot: "model".to_owned(),
         };
         let (machine, effects) = Machine::new(settings, at, volume.launcher.clone(), volume.accounts.clone());
-        pod.launcher =
-            Some(Launcher { life, machine, database: None, leave: None, asks: BTreeMap::new(), told: 0 });
+        pod.launcher = Some(Launcher { life, machine, database: None, leave: None, asks: BTreeMap::new(), told: 0 });
         let agent = pod.agent;
         self.launcher_effects(name, life, effects);
         self.launcher_wakes(name, life);
@@ -218,7 +223,10 @@ impl World {
         let Some(launcher) = self.launcher(name, life) else { return };
         if let Some(wake) = launcher.machine.wake() {
             let wait = u64::try_from(wake.since(at).as_millis()).unwrap_or(u64::MAX);
-            self.after(clock.wait(wait).max(1), Happening::Launcher(name.clone(), life, Box::new(machine::Event::Tick)));
+            self.after(
+                clock.wait(wait).max(1),
+                Happening::Launcher(name.clone(), life, Box::new(machine::Event::Tick)),
+            );
         }
     }
 
@@ -344,7 +352,7 @@ impl World {
         let start = match words.next().map(String::as_str) {
             Some("founder") => Start::Founder,
             Some("joiner") => Start::Joiner(words.filter_map(|w| PilotName::parse(w).ok()).collect()),
-            Some(_) | None => Start::Returner,
+            Some(_) | None => Start::Returner(words.filter_map(|w| PilotName::parse(w).ok()).collect()),
         };
         let record = self.cluster.record();
         let Some(volume) = self.volumes.get_mut(&claim) else { return };
@@ -393,7 +401,9 @@ impl World {
         let mut turns = Vec::new();
         for name in names {
             let claim = databases.processes.get(&name).map(|p| p.claim.clone());
-            let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else { continue };
+            let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else {
+                continue;
+            };
             let turn = databases.turn(self.now, &name, &mut data, |peer| self.reaches(&name, peer));
             if let Some(volume) = claim.and_then(|c| self.volumes.get_mut(&c)) {
                 volume.data = data;

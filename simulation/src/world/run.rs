@@ -131,7 +131,10 @@ impl World {
         let leaders = self.coordinators();
         if leaders.len() != 1 {
             let found: Vec<String> = leaders.iter().map(|(_, epoch)| epoch.to_string()).collect();
-            return Some((Rule::Coordinator, format!("{} pilots coordinate (epochs {})", found.len(), found.join(", "))));
+            return Some((
+                Rule::Coordinator,
+                format!("{} pilots coordinate (epochs {})", found.len(), found.join(", ")),
+            ));
         }
         let rest = |why: String| Some((Rule::Rest, why));
         let Some(replicas) = self.cluster.replicas() else {
@@ -153,9 +156,11 @@ impl World {
             return rest(format!("the roster is {roster:?}, wanted are {wanted:?}"));
         }
         for (name, member) in &record.members {
-            let serves = self.databases.processes.get(name).is_some_and(|p| {
-                p.stage == super::database::Stage::Serving && p.identity == member.identity
-            });
+            let serves = self
+                .databases
+                .processes
+                .get(name)
+                .is_some_and(|p| p.stage == super::database::Stage::Serving && p.identity == member.identity);
             if !serves {
                 return rest(format!("{name} does not serve as {}", member.identity));
             }

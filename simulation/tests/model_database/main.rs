@@ -1,11 +1,14 @@
 //! The model database as real processes on addresses of this machine, run through its driver.
 
+mod conformance;
 mod ring;
 
 use agent::driver::model::Behaviour;
 use agent::driver::{Driver, LocalStep, MovedAside, StartKind};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use ring::{Member, Writer, agreed, missing, quick, ring, table, until};
+use simulation::sandbox::client::{Protocol, RowWriter, WriterSettings};
+use std::net::SocketAddr;
 use std::process::Output;
 
 fn said(output: &Output) -> String {
@@ -39,7 +42,8 @@ async fn every_acknowledged_row_outlives_growing_shrinking_and_the_loss_of_any_o
     }
     members[0].kill();
     writer.writes(100).await;
-    members[0].start_elsewhere(StartKind::Return, &[members[1].address]);
+    let seed = members[1].address;
+    members[0].start_elsewhere(StartKind::Return, &[seed]);
     members[0].serves().await;
     agreed(&members).await;
     let acknowledged = writer.stop().await;
@@ -55,12 +59,38 @@ async fn every_acknowledged_row_outlives_growing_shrinking_and_the_loss_of_any_o
 }
 
 #[tokio::test]
+async fn a_join_and_a_leave_give_each_replica_to_be_every_row_it_lacks() {
+    const ROWS: u64 = 200;
+    let mut members = ring(2, &quick()).await;
+    let rows = table(&[&members[0], &members[1]]).await;
+    for number in 0..ROWS {
+        rows.write(number).await.expect("acknowledged");
+    }
+    // With as many members as copies everybody holds everything.
+    for size in [3, 4] {
+        let mut next = Member::new(quick());
+        next.start(StartKind::Join, &[members[0].address]);
+        next.serves().await;
+        members.push(next);
+        agreed(&members).await;
+        let held = members[size - 1].rows().await;
+        assert!(if size == 3 { held == ROWS } else { (1..ROWS).contains(&held) }, "{held} rows in member {size}");
+    }
+    let left = members[0].leave().await;
+    assert!(left.status.success(), "{}", said(&left));
+    for member in &members[1..] {
+        assert_eq!(member.rows().await, ROWS);
+    }
+}
+
+#[tokio::test]
 async fn a_killed_member_is_down_after_silence_and_comes_back_as_itself_at_another_address() {
     let mut members = ring(3, &quick()).await;
     let id = members[2].identity().await;
     members[2].kill();
     until("it is down", async || members[0].sees(&id).await == Some((RingStatus::Normal, Some(false)))).await;
-    members[2].start_elsewhere(StartKind::Return, &[members[0].address]);
+    let seed = members[0].address;
+    members[2].start_elsewhere(StartKind::Return, &[seed]);
     members[2].serves().await;
     assert_eq!(members[2].identity().await, id);
     agreed(&members).await;
@@ -238,4 +268,17 @@ async fn a_stopped_process_costs_no_quorum_and_wakes_as_a_member() {
     for number in acknowledged.iter().take(50) {
         assert_eq!(reader.read(*number).await, Ok(true), "row {number}");
     }
+}
+
+#[tokio::test]
+async fn the_sandboxs_writer_counts_the_models_acknowledgements_too() {
+    let members = ring(3, &quick()).await;
+    let contacts = members.iter().map(|m| SocketAddr::from((m.address, 9042))).collect();
+    let (_keep, contacts) = tokio::sync::watch::channel(contacts);
+    let settings = WriterSettings { protocol: Protocol::Model, ..WriterSettings::default() };
+    let mut writer = RowWriter::start(contacts, settings);
+    until("rows are acknowledged", async || writer.acknowledged() >= 200).await;
+    writer.stop().await;
+    let read = writer.read_back().await.expect("reads");
+    assert_eq!((read.acknowledged, read.missing), (writer.acknowledged(), Vec::new()));
 }

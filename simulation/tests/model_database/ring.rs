@@ -1,18 +1,20 @@
 //! Members as real processes, started as a launcher would start them: what the driver renders, nothing else.
 
+use agent::driver::model::wire::{Answer, Operation, ask};
 use agent::driver::model::{Behaviour, Model, Settings};
 use agent::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner};
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus};
 use protocol::id::DatabaseIdentity;
-use protocol::launcher::{DatabaseProgram, Millis, ProcessState, Program, ToolOutcome};
+use protocol::launcher::{DatabaseProgram, ProcessState, Program, ToolOutcome};
+use protocol::time::Millis;
 use simulation::model_database::Table;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -22,7 +24,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A free address of this machine that no other test of this run uses.
-fn address() -> Ipv4Addr {
+pub(crate) fn address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let third = u8::try_from(std::process::id() % 200).expect("below 200") + 50;
     loop {
@@ -36,12 +38,12 @@ fn address() -> Ipv4Addr {
 }
 
 /// Quick gossip, so that tests need not wait.
-pub fn quick() -> Behaviour {
+pub(crate) fn quick() -> Behaviour {
     Behaviour { gossip_ms: 100, silence_ms: 1_500, seed_wait_ms: 1_000, request_ms: 1_000, ..Behaviour::default() }
 }
 
 /// Until something is so.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let ends = Instant::now() + PATIENCE;
     while !so().await {
         assert!(Instant::now() < ends, "waited in vain until {what}");
@@ -62,16 +64,16 @@ impl ToolRunner for NoTools {
 }
 
 /// One member: a volume and, most of the time, a process on it.
-pub struct Member {
-    pub driver: Model,
-    pub address: Ipv4Addr,
+pub(crate) struct Member {
+    pub(crate) driver: Model,
+    pub(crate) address: Ipv4Addr,
     folder: TempDir,
     child: Option<Child>,
     program: Option<DatabaseProgram>,
 }
 
 impl Member {
-    pub fn new(behaviour: Behaviour) -> Self {
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let part = |name: &str| {
             let path = folder.path().join(name);
@@ -83,13 +85,13 @@ impl Member {
     }
 
     /// Behaves so from the next start on.
-    pub fn behave(&mut self, behaviour: Behaviour) {
+    pub(crate) fn behave(&mut self, behaviour: Behaviour) {
         let part = |name: &str| self.folder.path().join(name);
         self.driver = driver(part("volume"), part("config"), behaviour);
     }
 
     /// Starts it through these.
-    pub fn start(&mut self, kind: StartKind, seeds: &[Ipv4Addr]) {
+    pub(crate) fn start(&mut self, kind: StartKind, seeds: &[Ipv4Addr]) {
         assert!(self.child.is_none(), "one process a volume");
         let context = StartContext {
             kind,
@@ -108,16 +110,16 @@ impl Member {
     }
 
     /// As a re-created pod: the same volume at another address.
-    pub fn start_elsewhere(&mut self, kind: StartKind, seeds: &[Ipv4Addr]) {
+    pub(crate) fn start_elsewhere(&mut self, kind: StartKind, seeds: &[Ipv4Addr]) {
         self.address = address();
         self.start(kind, seeds);
     }
 
-    pub async fn serves(&self) {
+    pub(crate) async fn serves(&self) {
         until("it serves", async || self.look().await.phase == DatabasePhase::Serving).await;
     }
 
-    pub async fn look(&self) -> DatabaseState {
+    pub(crate) async fn look(&self) -> DatabaseState {
         let pid = self.child.as_ref().expect("runs").id();
         let process = ProcessState::Running { pid, since: Millis(0) };
         let tools: Arc<dyn ToolRunner> = Arc::new(NoTools);
@@ -125,29 +127,38 @@ impl Member {
         self.driver.probe(Look { process: &process, address: IpAddr::V4(self.address), tools: &tools, deadline }).await
     }
 
-    pub async fn identity(&self) -> DatabaseIdentity {
+    pub(crate) async fn identity(&self) -> DatabaseIdentity {
         self.look().await.identity.expect("has one")
     }
 
+    /// How many rows lie in it.
+    pub(crate) async fn rows(&self) -> u64 {
+        let address = SocketAddr::from((self.address, 9042));
+        match ask(address, &Operation::Status, Duration::from_secs(10)).await.expect("answers") {
+            Answer::Status(status) => status.rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What this member sees of another.
-    pub async fn sees(&self, id: &DatabaseIdentity) -> Option<(RingStatus, Option<bool>)> {
+    pub(crate) async fn sees(&self, id: &DatabaseIdentity) -> Option<(RingStatus, Option<bool>)> {
         let ring: Vec<RingMember> = self.look().await.ring?;
         ring.into_iter().find(|m| m.identity == *id).map(|m| (m.status, m.up))
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().expect("runs").id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("runs").success());
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("runs");
         child.kill().expect("killed");
         child.wait().expect("reaped");
     }
 
     /// Waits until it has ended by itself.
-    pub async fn ended(&mut self) -> (ExitStatus, String) {
+    pub(crate) async fn ended(&mut self) -> (ExitStatus, String) {
         let child = self.child.take().expect("runs");
         let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
         let output = tokio::time::timeout(PATIENCE, ended).await.expect("ends").expect("joins").expect("reaped");
@@ -155,22 +166,22 @@ impl Member {
     }
 
     /// Begins to run the rendered `leave`.
-    pub fn begin_leave(&self) -> JoinHandle<Output> {
+    pub(crate) fn begin_leave(&self) -> JoinHandle<Output> {
         let mut leave = command(&self.program.as_ref().expect("started").leave);
         tokio::task::spawn_blocking(move || leave.output().expect("runs"))
     }
 
-    pub async fn leave(&self) -> Output {
+    pub(crate) async fn leave(&self) -> Output {
         self.begin_leave().await.expect("joins")
     }
 
-    pub async fn drain(&self) -> Output {
+    pub(crate) async fn drain(&self) -> Output {
         let mut drain = command(&self.program.as_ref().expect("started").drain);
         tokio::task::spawn_blocking(move || drain.output().expect("runs")).await.expect("joins")
     }
 
     /// Runs a local step.
-    pub fn step(&self, step: &agent::driver::LocalStep) -> Output {
+    pub(crate) fn step(&self, step: &agent::driver::LocalStep) -> Output {
         command(&self.driver.step(step).expect("has it")).output().expect("runs")
     }
 }
@@ -183,7 +194,7 @@ impl Drop for Member {
     }
 }
 
-fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
+pub(crate) fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
     let program = vec![env!("CARGO_BIN_EXE_model-database").to_owned()];
     Model::new(Settings { behaviour, ..Settings::new(program, volume, config) })
 }
@@ -195,7 +206,7 @@ fn command(program: &Program) -> Command {
 }
 
 /// A founder and others that joined one after the other; all see all as up and normal.
-pub async fn ring(size: usize, behaviour: &Behaviour) -> Vec<Member> {
+pub(crate) async fn ring(size: usize, behaviour: &Behaviour) -> Vec<Member> {
     let mut members = vec![Member::new(behaviour.clone())];
     members[0].start(StartKind::Found, &[]);
     members[0].serves().await;
@@ -210,7 +221,7 @@ pub async fn ring(size: usize, behaviour: &Behaviour) -> Vec<Member> {
 }
 
 /// Until every one of these sees exactly these as normal and up.
-pub async fn agreed(members: &[Member]) {
+pub(crate) async fn agreed(members: &[Member]) {
     let mut all = BTreeSet::new();
     for member in members {
         all.insert(member.identity().await);
@@ -227,32 +238,30 @@ pub async fn agreed(members: &[Member]) {
     }
 }
 
-pub async fn table(members: &[&Member]) -> Table {
+pub(crate) async fn table(members: &[&Member]) -> Table {
     let contacts: Vec<SocketAddr> = members.iter().map(|m| SocketAddr::from((m.address, 9042))).collect();
     Table::connect(&contacts, "tour", 40, Duration::from_secs(6)).await.expect("connects")
 }
 
 /// Writes rows one after the other until it is told to stop.
-pub struct Writer {
-    acknowledged: Arc<std::sync::Mutex<BTreeSet<u64>>>,
-    stopped: Arc<std::sync::atomic::AtomicBool>,
+pub(crate) struct Writer {
+    acknowledged: Arc<Mutex<BTreeSet<u64>>>,
+    stopped: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Writer {
-    pub async fn start(members: &[&Member]) -> Self {
+    pub(crate) async fn start(members: &[&Member]) -> Self {
         let table = table(members).await;
-        let acknowledged = Arc::default();
-        let stopped: Arc<std::sync::atomic::AtomicBool> = Arc::default();
+        let acknowledged: Arc<Mutex<BTreeSet<u64>>> = Arc::default();
+        let stopped: Arc<AtomicBool> = Arc::default();
         let task = tokio::spawn({
             let (acknowledged, stopped) = (Arc::clone(&acknowledged), Arc::clone(&stopped));
             async move {
                 let mut number = 0;
                 while !stopped.load(Ordering::Relaxed) {
                     if table.write(number).await.is_ok() {
-                        let mut acknowledged: std::sync::MutexGuard<'_, BTreeSet<u64>> =
-                            acknowledged.lock().expect("no panic");
-                        acknowledged.insert(number);
+                        acknowledged.lock().expect("no panic").insert(number);
                     }
                     number += 1;
                 }
@@ -261,18 +270,18 @@ impl Writer {
         Self { acknowledged, stopped, task }
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.acknowledged.lock().expect("no panic").len()
     }
 
     /// Until so many more rows were acknowledged.
-    pub async fn writes(&self, more: usize) {
+    pub(crate) async fn writes(&self, more: usize) {
         let wanted = self.count() + more;
         until("rows are acknowledged", async || self.count() >= wanted).await;
     }
 
     /// The rows acknowledged in all.
-    pub async fn stop(self) -> BTreeSet<u64> {
+    pub(crate) async fn stop(self) -> BTreeSet<u64> {
         self.stopped.store(true, Ordering::Relaxed);
         self.task.await.expect("joins");
         self.acknowledged.lock().expect("no panic").clone()
@@ -280,7 +289,7 @@ impl Writer {
 }
 
 /// Until all rows could be read; then the acknowledged ones that are not there.
-pub async fn missing(members: &[&Member], acknowledged: &BTreeSet<u64>) -> Vec<u64> {
+pub(crate) async fn missing(members: &[&Member], acknowledged: &BTreeSet<u64>) -> Vec<u64> {
     let table = table(members).await;
     let ends = Instant::now() + PATIENCE;
     loop {

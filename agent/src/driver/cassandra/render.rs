@@ -64,6 +64,7 @@ const OVER_THE_IMAGES_OWN: &str = r#"
 set -e
 stock=$1 rendered=$2 conf=$3
 shift 3
+mkdir -p "$CASSANDRA_LOG_DIR"
 rm -rf "$conf"
 mkdir -p "$conf"
 cp -rL "$stock"/. "$conf"/
