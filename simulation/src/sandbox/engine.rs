@@ -377,22 +377,30 @@ impl Sandbox {
         for pid in pods.iter().flat_map(|p| p.processes.values()) {
             process::signal(*pid, Signal::Continue);
         }
-        let mut drains = tokio::task::JoinSet::new();
         for pod in &pods {
+            // Deleting is what a node does that goes down in order; the volumes stay. First of all, because a database
+            // that is drained in a pod that does not end is started again.
+            if let Err(error) = self.delete_pod(&pod.name, Some(45)) {
+                tracing::warn!(%error, pod = %pod.name, "the pod is not deleted, its processes will be killed");
+            }
+        }
+        // The kubelet's signals have arrived by then.
+        tokio::time::sleep(10 * BEAT).await;
+        let mut drains = tokio::task::JoinSet::new();
+        for pod in pods {
             let socket = self.options.layout.launcher_socket(&pod.uid);
             drains.spawn(async move {
+                // With everybody ending nobody has to be asked whether to leave: this is what the answer would be.
                 let (client, mut events) = agent::launch_client::LauncherClient::connect(&socket);
                 // The launcher answers as soon as it is connected; where it is gone there is nothing to drain.
                 let _ = tokio::time::timeout(Duration::from_secs(2), events.recv()).await;
                 tokio::spawn(async move { while events.recv().await.is_some() {} });
-                let _ = client.ask(protocol::launcher::Ask::DrainAndStop).await;
+                if let Err(error) = client.ask(protocol::launcher::Ask::DrainAndStop).await {
+                    tracing::info!(%error, pod = %pod.name, "the launcher was not asked, it drains by itself");
+                }
             });
         }
         drains.join_all().await;
-        for pod in &pods {
-            // Deleting is what a node does that goes down in order; the volumes stay.
-            let _ = self.delete_pod(&pod.name, Some(45));
-        }
         let end = tokio::time::Instant::now() + Duration::from_secs(60);
         while tokio::time::Instant::now() < end && !lock(&self.inner).pids.is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;

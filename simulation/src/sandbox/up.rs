@@ -214,10 +214,12 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         format!("  export KUBECONFIG={}", layout.kubeconfig("admin").display()),
         "  kubectl get pods,pvc,lease,configmap".to_owned(),
         "  kubectl scale statefulset cassandra --replicas=4".to_owned(),
-        format!("  curl -s http://127.{}.0.2:7302/state     # each pod has an address of its own: sandbox status{flag}", home.made.octet),
-        format!("  sandbox status{flag}     # also: scale, kill, pause, resume, cut, heal, api; see sandbox --help"),
+        format!("  sandbox status{flag}"),
+        format!("  sandbox scale 4{flag}         # also: kill, pause, resume, cut, heal, api"),
+        "  curl -s http://ADDRESS:7302/state     # addresses are in the status; also /decisions".to_owned(),
         String::new(),
-        format!("Logs: {}. Ctrl-C or SIGTERM drains and leaves no process.", logs.display()),
+        format!("Logs: {}", logs.display()),
+        "Ctrl-C or SIGTERM drains and leaves no process.".to_owned(),
         String::new(),
     ]);
     lines

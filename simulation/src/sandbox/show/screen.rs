@@ -145,6 +145,7 @@ fn member_line(member: &Member, palette: Palette) -> Line<'static> {
     ]);
     let colour = match (member.pilot, member.phase) {
         (PilotSight::Silent | PilotSight::NoAnswer | PilotSight::Ended, _) => Color::Red,
+        (PilotSight::Starting, _) => Color::Yellow,
         (PilotSight::Live, Some(DatabasePhase::Serving)) => Color::Green,
         (PilotSight::Live, Some(DatabasePhase::CrashLooping | DatabasePhase::Unresponsive)) => Color::Red,
         (PilotSight::Live, _) => Color::Yellow,
