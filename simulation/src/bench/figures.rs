@@ -26,11 +26,6 @@ impl Load {
     pub(super) fn end(self) -> Self {
         Self { to: load(), ..self }
     }
-
-    /// Spans both phases.
-    pub(super) fn and(self, later: Self) -> Self {
-        Self { from: self.from, to: later.to }
-    }
 }
 
 /// Of what a figure is.

@@ -26,8 +26,10 @@ async fn look(pod: &PodView) -> Look {
 
 /// Requests of each pilot so far.
 fn requests(mesh: &Mesh) -> BTreeMap<String, u64> {
+    // First: reading the pods takes the lock itself.
+    let names: Vec<String> = mesh.sandbox.pods().into_iter().map(|p| p.name).collect();
     let api = mesh.sandbox.api().lock().unwrap_or_else(PoisonError::into_inner);
-    mesh.sandbox.pods().into_iter().map(|p| p.name).map(|name| { let total = api.counters().total(&name); (name, total) }).collect()
+    names.into_iter().map(|name| (name.clone(), api.counters().total(&name))).collect()
 }
 
 /// Memory, processor, traffic and API requests over a window in which nothing happens; one sample a pilot.
