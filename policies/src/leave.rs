@@ -24,7 +24,20 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
         let Some(report) = world.live_report(&name).filter(|r| r.database.terminating) else {
             continue;
         };
-        if report.mesh.obeyed.as_ref().is_some_and(|(_, n)| *n == OrderName::EndAndReturn) {
+        // What it obeyed before may have been another ending of its container: what its database does counts.
+        let on_its_way = match report.database.phase {
+            DatabasePhase::Draining | DatabasePhase::Stopped | DatabasePhase::Held => true,
+            DatabasePhase::Unknown
+            | DatabasePhase::Starting
+            | DatabasePhase::Joining
+            | DatabasePhase::Serving
+            | DatabasePhase::Leaving
+            | DatabasePhase::Left
+            | DatabasePhase::Unresponsive
+            | DatabasePhase::Restarting
+            | DatabasePhase::CrashLooping => false,
+        };
+        if on_its_way || world.told_to_return.contains(&name) {
             continue;
         }
         let operation = record.name_operation("return", &name);
@@ -129,15 +142,7 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
     let report = world.live_report(name);
     let phase = report.map(|r| r.database.phase);
     let quiet = match phase {
-        // One that has left refuses to start again, and so ends in a crash loop: that is as quiet as it gets.
-        Some(phase) => matches!(
-            phase,
-            DatabasePhase::Left
-                | DatabasePhase::Stopped
-                | DatabasePhase::Held
-                | DatabasePhase::Restarting
-                | DatabasePhase::CrashLooping
-        ),
+        Some(phase) => matches!(phase, DatabasePhase::Left | DatabasePhase::Stopped | DatabasePhase::Held),
         None => !world.pods.contains_key(name),
     };
     let said = peers_say(world, record, name, identity);

@@ -1,7 +1,7 @@
 //! What a coordinator decides in the situations an operator would name, one world and one plan each.
 
 use policies::decide::{Bounds, SIZE_REFUSED, decide};
-use policies::plan::{Act, Plan, Rule, Verdict};
+use policies::plan::{Act, ClaimMarks, Plan, Rule, Verdict};
 use policies::world::{ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, World};
 use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
@@ -10,7 +10,7 @@ use protocol::order::{OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 const EPOCH: Epoch = Epoch(5);
@@ -113,6 +113,7 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         record: Some(RecordFacts { object: object("c-pilots"), record }),
         pilots: BTreeMap::new(),
         lease_cluster: Some(ClusterId::new("k")),
+        told_to_return: BTreeSet::new(),
         patience: false,
     };
     for n in members {
@@ -400,6 +401,49 @@ fn a_terminating_member_that_is_wanted_is_told_to_return() {
 }
 
 #[test]
+fn a_terminating_member_that_does_not_hear_holds_back_neither_the_next_nor_other_decisions() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    for n in [0, 1] {
+        world.pods.get_mut(&name(n)).expect("there").terminating = true;
+        pilot(&mut world, n).database.terminating = true;
+    }
+    let told = |world: &World| match plan(world).act {
+        Some(Act::Order { to, kind: OrderKind::EndAndReturn, .. }) => Some(to),
+        Some(_) | None => None,
+    };
+    assert_eq!(told(&world), Some(name(0)));
+    world.told_to_return.insert(name(0));
+    assert_eq!(told(&world), Some(name(1)));
+    world.told_to_return.insert(name(1));
+    world.claims.get_mut(&name(2)).expect("there").identity = None;
+    assert!(matches!(plan(&world).act, Some(Act::MarkClaim(..))));
+}
+
+#[test]
+fn a_member_that_obeyed_an_earlier_ending_is_told_again_in_the_next() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    world.pods.get_mut(&name(1)).expect("there").terminating = true;
+    pilot(&mut world, 1).database.terminating = true;
+    pilot(&mut world, 1).mesh.obeyed = Some((OperationId::new("9-return"), OrderName::EndAndReturn));
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAndReturn, .. })));
+    pilot(&mut world, 1).database.phase = DatabasePhase::Draining;
+    assert!(!matches!(plan(&world).act, Some(Act::Order { .. })));
+}
+
+#[test]
+fn a_claim_touched_by_an_operation_carries_our_epoch_before_anything_is_aimed_at_it() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    let claim = world.claims.get_mut(&name(3)).expect("there");
+    claim.object.stamp = Epoch(4);
+    let (cluster, identity) = (ClusterId::new("k"), claim.identity.clone());
+    match plan(&world).act {
+        Some(Act::MarkClaim(_, marks)) => assert_eq!(marks, ClaimMarks { cluster, identity, retired: false }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_leave_is_granted_once_and_then_only_watched() {
     let mut world = healthy(&[0, 1, 2, 3], 3);
     leaving(&mut world, 3, 3, false);
@@ -441,7 +485,7 @@ fn a_granted_leave_is_never_withdrawn_whatever_is_wanted_since() {
 }
 
 #[test]
-fn a_member_seen_gone_that_cannot_start_any_more_is_retired() {
+fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired() {
     for phase in [DatabasePhase::CrashLooping, DatabasePhase::Restarting] {
         let mut world = healthy(&[0, 1, 2, 3], 4);
         leaving(&mut world, 3, 3, true);
@@ -450,6 +494,8 @@ fn a_member_seen_gone_that_cannot_start_any_more_is_retired() {
         }
         pilot(&mut world, 3).database.phase = phase;
         pilot(&mut world, 3).ring = None;
+        assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAfterLeave, .. })));
+        pilot(&mut world, 3).database.phase = DatabasePhase::Stopped;
         written(&mut world);
         assert!(record(&mut world).retired.contains_key(&identity(3)));
     }

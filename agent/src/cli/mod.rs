@@ -212,9 +212,10 @@ fn version(output: Output) -> Done {
     }
 }
 
-/// Logs go to the standard error; `PILOT_LOG` filters them as `RUST_LOG` does elsewhere, `info` without it.
+/// Logs go to the standard error; `PILOT_LOG` filters them as `RUST_LOG` does elsewhere. Without it `info`, but for the
+/// database's client, which tells every connection.
 fn logs(json: bool) -> Result<(), String> {
-    let text = std::env::var("PILOT_LOG").unwrap_or_else(|_| "info".to_owned());
+    let text = std::env::var("PILOT_LOG").unwrap_or_else(|_| "info,scylla=warn".to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&text).map_err(|error| {
         format!("PILOT_LOG is `{text}` but must be a filter such as `info,agent::gossip=debug`: {error}")
     })?;

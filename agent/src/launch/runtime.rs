@@ -268,7 +268,7 @@ impl Launcher {
                 let started = write_files(&self.roots, &files).and_then(|()| self.children.spawn(job, &program, false));
                 Some(match started {
                     Ok(pid) => {
-                        tracing::info!(pid, program = ?program.argv, "database started");
+                        tracing::info!(pid, program = told(&program.argv), "database started");
                         if let Err(error) = Survivor::of(pid).write(&self.survivor_file) {
                             tracing::warn!(%error, "the database's process could not be written down");
                         }
@@ -281,7 +281,7 @@ impl Launcher {
                 Ok(pid) => {
                     match purpose {
                         Purpose::Drain | Purpose::Leave => {
-                            tracing::info!(pid, ?purpose, program = ?program.argv, "program started");
+                            tracing::info!(pid, ?purpose, program = told(&program.argv), "program started");
                         }
                         Purpose::Tool => {
                             tracing::debug!(pid, program = ?program.argv, "tool started");
@@ -554,6 +554,12 @@ struct Survivor {
     pid_space: String,
     pid: u32,
     started: Option<u64>,
+}
+
+/// A command on one line: a script or a whole file among its arguments says nothing to somebody who reads a log.
+fn told(argv: &[String]) -> String {
+    let words = argv.iter().map(|word| if word.contains('\n') { "…" } else { word.as_str() });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn survivor_file(state_dir: &Path) -> PathBuf {

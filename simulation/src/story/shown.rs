@@ -44,6 +44,106 @@ pub async fn founding_waits(stage: &mut Stage) -> Result<(), StoryError> {
     Ok(())
 }
 
+/// The leaving pod's own agent is killed and, in an ending pod, not restarted: the launcher carries the leave on alone.
+///
+/// # Errors
+/// When the leave does not end once.
+pub async fn leave_without_own_agent(stage: &mut Stage) -> Result<(), StoryError> {
+    steps::scale(stage, 4).await?;
+    let pod = "cassandra-3";
+    let before = stage.seen();
+    let identity = before.identity(pod);
+    let pids: BTreeMap<String, Option<u32>> =
+        before.pods.iter().filter(|p| p.name != pod).map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    let begun = Instant::now();
+    stage.sandbox.scale(3)?;
+    stage.until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving)).await?;
+    must(stage.sandbox.signal(pod, "pilot", Signal::Kill), format!("{pod} runs no pilot"))?;
+    let seen = stage.until("three members", PATIENCE, |s| s.is_settled(3)).await?;
+    let retired = seen.record.iter().flat_map(|r| r.retired.keys()).filter(|i| Some(i.to_string()) == identity).count();
+    must(retired == 1, format!("{identity:?} is retired {retired} times"))?;
+    for (name, pid) in pids {
+        must(seen.database_pid(&name) == pid, format!("the database of {name} was restarted"))?;
+    }
+    stage.evidence.step(
+        "kill -9 the leaving pod's own agent, not restarted",
+        begun.elapsed(),
+        None,
+        "the launcher finished alone, peers confirmed, no other database restarted",
+    );
+    Ok(())
+}
+
+/// The API is stopped while a member joins: the join goes on in the database and ends in the record when it is back.
+///
+/// # Errors
+/// When it does not end, or a database is restarted.
+pub async fn outage_in_mid_join(stage: &mut Stage) -> Result<(), StoryError> {
+    let before = stage.until("three members", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let pids: BTreeMap<String, Option<u32>> =
+        before.pods.iter().map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    let begun = Instant::now();
+    stage.sandbox.scale(4)?;
+    stage
+        .until("the new member starting", PATIENCE, |s| {
+            matches!(s.phase("cassandra-3"), Some(DatabasePhase::Starting | DatabasePhase::Joining))
+        })
+        .await?;
+    stage.sandbox.stop_api().await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    stage.sandbox.start_api().await?;
+    let seen = stage.until("four members", PATIENCE, |s| s.is_settled(4)).await?;
+    for (name, pid) in pids {
+        must(seen.database_pid(&name) == pid, format!("the database of {name} was restarted"))?;
+    }
+    stage.evidence.step("API server away for 25 s in mid-join", begun.elapsed(), None, "the join ended, no database restarted");
+    steps::scale(stage, 3).await
+}
+
+/// Only one pilot reaches the API, then only another one: each time the one that can leads.
+///
+/// # Errors
+/// When anybody else does, or nobody.
+pub async fn who_reaches_the_api_leads(stage: &mut Stage) -> Result<(), StoryError> {
+    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
+    let (now, _) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
+    let others: Vec<String> = names.iter().filter(|n| **n != now).cloned().collect();
+    let begun = Instant::now();
+    let mut result = Ok(());
+    for able in &others {
+        for name in &names {
+            if name == able {
+                stage.sandbox.server().heal(name);
+            } else {
+                stage.sandbox.server().cut(name);
+            }
+        }
+        let leads = stage
+            .until(&format!("{able}, the only one that reaches the API, leading"), PATIENCE, |s| {
+                s.coordinator().is_some_and(|(n, _)| n == *able)
+                    && s.states.values().filter(|state| matches!(state.me.role, Role::Coordinator { .. })).count() == 1
+            })
+            .await;
+        if let Err(error) = leads {
+            result = Err(error);
+            break;
+        }
+    }
+    for name in &names {
+        stage.sandbox.server().heal(name);
+    }
+    result?;
+    stage.until("three members", PATIENCE, |s| s.is_settled(3)).await?;
+    stage.evidence.step(
+        "only one pilot reaches the API, then only another",
+        begun.elapsed(),
+        None,
+        format!("{} led, each when only it could", others.join(" and ")),
+    );
+    Ok(())
+}
+
 /// Begins to write.
 ///
 /// # Errors

@@ -133,3 +133,20 @@ impl Settings {
 pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_the_documented_example_are_understood() {
+        let example = include_str!("../../../../docs/examples/cassandra-statefulset.yaml");
+        let map = example.split("\n---\n").find(|object| object.contains("name: cassandra-settings")).unwrap();
+        let map: serde_json::Value = serde_saphyr::from_str(map).unwrap();
+        let settings: Settings = serde_saphyr::from_str(map["data"]["driver.yaml"].as_str().unwrap()).unwrap();
+        assert_eq!(settings.run, Run::Image { conf: "/etc/cassandra".into() });
+        assert_eq!(settings.volume, Path::new("/var/lib/cassandra"));
+        assert_eq!(settings.timing, Timing::Stock);
+        assert!(settings.overrides.is_some_and(|text| text.contains("concurrent_reads")));
+    }
+}
