@@ -136,7 +136,9 @@ async fn measure(cli: &Cli, mesh: &Mesh, figures: &mut Vec<Figure>) -> Result<()
 
 async fn beside(cli: &Cli, stop: &Stop, results: &mut Results) {
     let Some(program) = serf::find(cli.serf.as_deref()) else {
-        return results.not_shown.push("serf beside the pilots: it is not installed (Debian package `serf`, or --serf PATH)".to_owned());
+        return results
+            .not_shown
+            .push("serf beside the pilots: it is not installed (Debian package `serf`, or --serf PATH)".to_owned());
     };
     for size in &cli.pilots {
         let size = usize::try_from(*size).unwrap_or(usize::MAX);

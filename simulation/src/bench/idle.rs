@@ -73,7 +73,9 @@ pub(super) async fn measure(mesh: &Mesh, window: Duration) -> Result<Vec<Figure>
         ..=9 => Some(3.5),
         10.. => None,
     };
-    let of = |name: &String| asked_since.get(name).copied().unwrap_or(0).saturating_sub(asked.get(name).copied().unwrap_or(0));
+    let of = |name: &String| {
+        asked_since.get(name).copied().unwrap_or(0).saturating_sub(asked.get(name).copied().unwrap_or(0))
+    };
     let a_minute = |number: u64| number as f64 / minutes;
     let coordinator = rest.coordinator.name.as_str().to_owned();
     let followers: Vec<f64> = asked_since.keys().filter(|n| **n != coordinator).map(|n| a_minute(of(n))).collect();

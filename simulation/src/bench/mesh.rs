@@ -146,15 +146,17 @@ fn at_rest(seen: &Snapshot, size: usize) -> Option<Rest> {
     }
     let (name, epoch) = seen.coordinator()?;
     let all_agree = seen.states.values().all(|state| {
-        let follows = state.coordinator.as_ref().is_some_and(|c| {
-            c.pilot.as_str() == name && c.epoch == epoch && c.degraded.is_none()
-        });
+        let follows = state
+            .coordinator
+            .as_ref()
+            .is_some_and(|c| c.pilot.as_str() == name && c.epoch == epoch && c.degraded.is_none());
         follows && state.members.len() == size && state.members.iter().all(|m| is_current(seen, m))
     });
     if !all_agree {
         return None;
     }
-    let life = |pod: &str| seen.states.get(pod).map(|s| PilotId { name: s.me.name.clone(), generation: s.me.generation });
+    let life =
+        |pod: &str| seen.states.get(pod).map(|s| PilotId { name: s.me.name.clone(), generation: s.me.generation });
     Some(Rest {
         coordinator: life(&name)?,
         epoch,

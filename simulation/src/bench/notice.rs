@@ -124,10 +124,13 @@ async fn once(mesh: &Mesh, fault: Fault) -> Result<Noticed, BenchError> {
     eprintln!("  {fault:?}: {victim}{}", if *victim == rest.coordinator { ", the coordinator" } else { "" });
     mesh.sandbox.hold_starts(true);
     let begun = Instant::now();
-    let sent = mesh.signal(victim.name.as_str(), match fault {
-        Fault::Silent => Signal::Stop,
-        Fault::Ended => Signal::Kill,
-    });
+    let sent = mesh.signal(
+        victim.name.as_str(),
+        match fault {
+            Fault::Silent => Signal::Stop,
+            Fault::Ended => Signal::Kill,
+        },
+    );
     let (mut evidence, mut detected) = (Vec::new(), Vec::new());
     let collecting = async {
         while let Some((sign, at)) = seen.recv().await {

@@ -143,8 +143,11 @@ pub(super) async fn measure(
     let mut memory = figure("agent's memory, resident", "MB", load.end());
     memory.samples = after.iter().flatten().map(|u| u.resident).collect();
     let mut cpu = figure("agent's processor time", "% of a core", load.end());
-    cpu.samples =
-        before.iter().zip(&after).filter_map(|(a, b)| Some((b.as_ref()?.cpu - a.as_ref()?.cpu) / span * 100.0)).collect();
+    cpu.samples = before
+        .iter()
+        .zip(&after)
+        .filter_map(|(a, b)| Some((b.as_ref()?.cpu - a.as_ref()?.cpu) / span * 100.0))
+        .collect();
     let mut figures = vec![memory, cpu];
     for (what, fault) in [("SIGSTOP to the last notice", Signal::Stop), ("SIGKILL to the last notice", Signal::Kill)] {
         let mut notice = figure(what, "s", Load::begin());
