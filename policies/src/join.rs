@@ -8,7 +8,7 @@ use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, PilotName, Voter};
 use protocol::order::{OrderKind, OrderName};
-use protocol::record::{Intent, IntentKind, MemberRecord};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord};
 use protocol::report::Report;
 
 /// The founder's start, until it serves: then it is the first member.
@@ -182,6 +182,19 @@ fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Opti
     }
 }
 
+/// Data of this very cluster whose identity is no member's under any name, and which no member sees in the ring. That
+/// all members are asked is certain only together with the check that all of them serve, before the join begins.
+fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, identity: &DatabaseIdentity) -> bool {
+    report.about.cluster.as_ref() == Some(&record.cluster)
+        && !record.members.values().any(|m| m.identity == *identity)
+        && record.members.keys().all(|member| {
+            world
+                .live_report(member)
+                .and_then(|r| r.ring.as_ref())
+                .is_some_and(|ring| ring.iter().all(|line| line.identity != *identity))
+        })
+}
+
 /// Whether a new member may begin to join, and which.
 pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
@@ -244,6 +257,10 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
         let move_aside = match &report.database.volume {
             Some(VolumeState::Empty) => None,
             Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
+            // Begun under an operation of this cluster that was given up before it was a member: nothing is lost with it.
+            Some(VolumeState::Holds(identity)) if never_was_a_member(world, record, report, identity) => {
+                Some(identity.clone())
+            }
             Some(VolumeState::Holds(identity)) => {
                 plan.note(
                     Verdict::Refuse,
