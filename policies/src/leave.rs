@@ -126,11 +126,15 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
             "an order of the coordinator before may still run: waiting one old Lease",
         ));
     }
-    if let Some(why) = not_all_serving(world, record, Some(name)) {
-        return Ok(plan.wait(name, Rule::AllServing, why));
-    }
-    if let Some(why) = schema_unsettled(world, record, Some(name)) {
-        return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+    // Without its pod the leave can only begin with bringing it back, and others beyond the size with it: to wait for
+    // them to serve would be to wait for ever. Before the leave is granted all of them are asked for again.
+    if world.pods.contains_key(name) {
+        if let Some(why) = not_all_serving(world, record, Some(name)) {
+            return Ok(plan.wait(name, Rule::AllServing, why));
+        }
+        if let Some(why) = schema_unsettled(world, record, Some(name)) {
+            return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+        }
     }
     if let Some((identity, _)) = strangers(world, record).into_iter().next() {
         return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));
