@@ -277,10 +277,7 @@ fn data_that_nobody_knows_is_never_started_or_moved() {
 fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_its_identity() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Holds(identity(42)));
-    assert_eq!(
-        intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) })
-    );
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) }));
     pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]));
     assert_eq!(plan(&world).act, None);
 }
