@@ -51,17 +51,16 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
     if declared.is_empty() {
         note(&mut plan, Verdict::Wait, set, "its size is 0: there is nobody to found".to_owned());
     }
-    let mut roster = Vec::new();
+    let mut answered = Vec::new();
     for name in &declared {
         match answer(world, name) {
-            Ok(voter) => roster.push(voter),
+            Ok(voter) => answered.push(voter),
             Err((verdict, fact)) => note(&mut plan, verdict, name.as_str(), fact),
         }
     }
-    let Some(founder) = roster.first().cloned().filter(|_| plan.reasons.is_empty()) else {
+    let Some(founder) = answered.first().cloned().filter(|_| plan.reasons.is_empty()) else {
         return plan;
     };
-    roster.sort();
     let fact = format!(
         "all {} declared members answered that their volumes are empty: {} founds cluster {mint}",
         declared.len(),
@@ -71,7 +70,9 @@ pub fn found(world: &World, mint: &ClusterId) -> Plan {
     plan.act = Some(Act::CreateRecord(Box::new(ClusterRecord {
         cluster: mint.clone(),
         epoch: world.epoch,
-        roster,
+        // Who never becomes a member must not count: a user may make the set smaller before they have joined, and then
+        // those that stay would never be a majority again.
+        roster: vec![founder.clone()],
         roster_revision: 1,
         members: BTreeMap::new(),
         retired: BTreeMap::new(),

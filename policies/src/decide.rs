@@ -51,6 +51,9 @@ fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, 
     if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
         return Ok(plan);
     }
+    if let Some(plan) = marks::stamp(&plan, world, &facts.record, intent)? {
+        return Ok(plan);
+    }
     let mut plan = match &intent.kind {
         IntentKind::Form { founder } => join::carry_on_forming(plan, world, facts, intent, founder),
         IntentKind::Join { joiner, move_aside } => {

@@ -142,8 +142,8 @@ pub(crate) fn carry_on(
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {
     let word = kind.name();
-    let obeyed = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), word));
-    if obeyed || !report.database.wants_start {
+    // That it obeyed once says nothing of what became of it: as long as it asks to start, it is told again.
+    if !report.database.wants_start {
         return plan.wait(name, rule, format!("{name} is {}", phase_word(report.database.phase)));
     }
     let fact = match word {
@@ -158,6 +158,28 @@ fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, k
         rule,
         fact,
     )
+}
+
+/// Why a member that is held cannot start as who it was.
+fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Option<(Rule, String)> {
+    let database = &world.live_report(name)?.database;
+    if !database.wants_start {
+        return None;
+    }
+    match database.volume.as_ref()? {
+        VolumeState::Empty => Some((
+            Rule::UnknownHolds,
+            format!(
+                "its volume is empty although it is a member as {}: replacing it needs an approval",
+                member.identity
+            ),
+        )),
+        VolumeState::Holds(found) if *found != member.identity => Some((
+            Rule::UnknownDataStays,
+            format!("its volume holds {found} although it is a member as {}", member.identity),
+        )),
+        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Unreadable => None,
+    }
 }
 
 /// Whether a new member may begin to join, and which.
@@ -183,6 +205,8 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
                         member.identity
                     ),
                 );
+            } else if let Some((rule, why)) = cannot_return(world, name, member) {
+                plan.note(Verdict::Refuse, name, rule, why);
             }
             continue;
         }

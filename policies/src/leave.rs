@@ -9,6 +9,7 @@ use protocol::database::DatabasePhase;
 use protocol::id::{PilotName, Voter};
 use protocol::order::{OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
+use protocol::report::Report;
 
 /// A terminating member that is still wanted is told at once to drain and return. Changes no membership.
 pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &ClusterRecord) -> Option<Plan> {
@@ -23,7 +24,20 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
         let Some(report) = world.live_report(&name).filter(|r| r.database.terminating) else {
             continue;
         };
-        if report.mesh.obeyed.as_ref().is_some_and(|(_, n)| *n == OrderName::EndAndReturn) {
+        // What it obeyed before may have been another ending of its container: what its database does counts.
+        let on_its_way = match report.database.phase {
+            DatabasePhase::Draining | DatabasePhase::Stopped | DatabasePhase::Held => true,
+            DatabasePhase::Unknown
+            | DatabasePhase::Starting
+            | DatabasePhase::Joining
+            | DatabasePhase::Serving
+            | DatabasePhase::Leaving
+            | DatabasePhase::Left
+            | DatabasePhase::Unresponsive
+            | DatabasePhase::Restarting
+            | DatabasePhase::CrashLooping => false,
+        };
+        if on_its_way || world.told_to_return.contains(&name) {
             continue;
         }
         let operation = record.name_operation("return", &name);
@@ -109,6 +123,7 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
         identity: member.identity.clone(),
         size_after: world.set.replicas,
         raised: false,
+        granted: false,
     };
     let fact = format!("{name} is beyond the size {}: it leaves for good", world.set.replicas);
     write(plan, world, facts, |r| open(r, world, kind), Rule::LeaveByGrant, fact)
@@ -117,7 +132,7 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
 /// A leave, until peers have confirmed it, the pod has ended and the size has fallen.
 pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
-    let IntentKind::Leave { leaver, identity, size_after, raised } = &intent.kind else {
+    let IntentKind::Leave { leaver, identity, size_after, raised, granted } = &intent.kind else {
         return Ok(plan);
     };
     let name = &leaver.name;
@@ -149,11 +164,21 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
                 fact,
             );
         }
+        PeersSay::Gone if will_not_come_up(phase) => {
+            if let Some(report) = report.filter(|r| !told_to_end(r, intent)) {
+                let kind = OrderKind::EndAfterLeave;
+                let pod = report.about.pod.clone();
+                let act = Act::Order { to: name.clone(), pod, operation: intent.operation.clone(), kind };
+                let fact =
+                    "peers see it gone, and its database is started in vain: it ends before its identity is retired";
+                return Ok(plan.act(act, name, Rule::PeersDecide, fact));
+            }
+        }
         PeersSay::Gone | PeersSay::Normal | PeersSay::Unsettled(_) => {}
     }
     let pod = world.pods.get(name);
     if pod.is_none() {
-        return bring_back(plan, world, facts, intent, *raised);
+        return bring_back(plan, world, facts, intent);
     }
     let Some(report) = report else {
         return Ok(plan.wait(
@@ -162,8 +187,10 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
             "the leaving pilot has not been heard; its launcher may still carry the leave out",
         ));
     };
-    let granted = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::Leave));
-    if granted {
+    let obeyed = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::Leave));
+    // A report may lag behind what its pilot was told: one that leaves is under way, whoever told it.
+    let leaving = report.database.phase == DatabasePhase::Leaving;
+    if obeyed || (leaving && !granted) {
         let progress =
             report.database.streaming.map_or(String::new(), |p| format!(", {} of {} bytes", p.done, p.total));
         let heard = match said {
@@ -176,22 +203,22 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
             format!("{name} is {}{progress}{heard}", phase_word(report.database.phase)),
         ));
     }
-    if report.database.phase != DatabasePhase::Serving && report.database.phase != DatabasePhase::Leaving {
+    if world.patience {
         return Ok(plan.wait(
             name,
-            Rule::UnfinishedLeave,
-            format!("{name} is {}: it must serve before it can leave", phase_word(report.database.phase)),
+            Rule::OneOldLease,
+            "an order of the coordinator before may still run: waiting one old Lease",
         ));
     }
     if let Some((rule, why)) = too_few(bounds, world, record) {
-        if rule == Rule::UnknownHolds {
-            return Ok(plan.wait(name, rule, why));
+        if rule == Rule::UnknownHolds || *granted {
+            return Ok(plan.wait(name, rule, format!("it is not told to leave as long as this holds: {why}")));
         }
         // The facts changed before the grant: nothing irreversible has begun, so the intent is withdrawn.
         return write(plan, world, facts, |r| r.intent = None, rule, format!("{name} stays: {why}"));
     }
     let still_surplus = name.ordinal().is_some_and(|o| o >= world.set.start.saturating_add(*size_after));
-    if !raised && world.set.declared().contains(name) && still_surplus {
+    if !granted && !raised && world.set.declared().contains(name) && still_surplus {
         return write(
             plan,
             world,
@@ -201,15 +228,29 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
             format!("{name} is wanted again before its leave was granted: it stays"),
         );
     }
-    if world.patience {
+    if report.database.phase != DatabasePhase::Serving && !leaving {
         return Ok(plan.wait(
             name,
-            Rule::OneOldLease,
-            "an order of the coordinator before may still run: waiting one old Lease",
+            Rule::UnfinishedLeave,
+            format!("{name} is {}: it must serve before it can leave", phase_word(report.database.phase)),
         ));
     }
     if let Some(why) = not_all_serving(world, record, Some(name)) {
         return Ok(plan.wait(name, Rule::AllServing, why));
+    }
+    if !granted {
+        return write(
+            plan,
+            world,
+            facts,
+            |r| {
+                if let Some(Intent { kind: IntentKind::Leave { granted, .. }, .. }) = &mut r.intent {
+                    *granted = true;
+                }
+            },
+            Rule::LeaveByGrant,
+            "enough members stay and all of them serve: the grant is recorded before it is told",
+        );
     }
     Ok(plan.act(
         Act::Order {
@@ -220,28 +261,47 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
         },
         name,
         Rule::LeaveByGrant,
-        "enough members stay and all of them serve: it may leave",
+        "its leave is granted, enough members stay and all of them serve: it may leave",
     ))
 }
 
+/// A database that has left refuses to start again: its launcher, which has not heard of that, tries and tries.
+fn will_not_come_up(phase: Option<DatabasePhase>) -> bool {
+    matches!(phase, Some(DatabasePhase::Starting | DatabasePhase::Restarting | DatabasePhase::CrashLooping))
+}
+
+fn told_to_end(report: &Report, intent: &Intent) -> bool {
+    report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave))
+}
+
 /// Its pod ended before it had left: the size is raised so that the pod returns on its claim and the leave goes on.
-fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent, raised: bool) -> Decision {
-    let name = &intent.kind.subject().name;
+fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+    let IntentKind::Leave { leaver: Voter { name, .. }, size_after, raised, .. } = &intent.kind else {
+        return Ok(plan);
+    };
     if world.set.declared().contains(name) {
         return Ok(plan.wait(name, Rule::UnfinishedLeave, "its pod is on its way back"));
     }
-    if !raised {
+    let wanted = world.set.replicas;
+    if !raised || *size_after != wanted {
+        // Whatever size stands here now was set by a user: it is what the size falls to in the end.
+        let fact = if *raised {
+            format!("the size {wanted} is wanted when {name} has left")
+        } else {
+            format!("the pod of {name} ended before it had left: it is brought back")
+        };
         return write(
             plan,
             world,
             facts,
             |r| {
-                if let Some(Intent { kind: IntentKind::Leave { raised, .. }, .. }) = &mut r.intent {
+                if let Some(Intent { kind: IntentKind::Leave { raised, size_after, .. }, .. }) = &mut r.intent {
                     *raised = true;
+                    *size_after = wanted;
                 }
             },
             Rule::UnfinishedLeave,
-            format!("the pod of {name} ended before it had left: it is brought back"),
+            fact,
         );
     }
     let Some(ordinal) = name.ordinal() else {
@@ -260,7 +320,7 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent, r
 /// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
 fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
-    let IntentKind::Leave { leaver, identity, size_after, raised } = &intent.kind else {
+    let IntentKind::Leave { leaver, identity, size_after, raised, .. } = &intent.kind else {
         return Ok(plan);
     };
     let name = &leaver.name;
@@ -271,7 +331,7 @@ fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> De
         }
     }
     if let Some(report) = world.live_report(name) {
-        let told = report.mesh.obeyed.as_ref() == Some(&(intent.operation.clone(), OrderName::EndAfterLeave));
+        let told = told_to_end(report, intent);
         let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
             && !report.database.terminating;
         if !told && !ended {

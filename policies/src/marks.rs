@@ -3,7 +3,7 @@
 use crate::plan::{Act, ClaimMarks, Plan, Rule};
 use crate::world::{Outranked, World};
 use protocol::id::{PilotName, Voter};
-use protocol::record::ClusterRecord;
+use protocol::record::{ClusterRecord, Intent};
 
 /// The next mark that is missing, if any.
 pub(crate) fn next(plan: &Plan, world: &World, record: &ClusterRecord) -> Result<Option<Plan>, Outranked> {
@@ -21,6 +21,31 @@ pub(crate) fn next(plan: &Plan, world: &World, record: &ClusterRecord) -> Result
         }
     }
     Ok(None)
+}
+
+/// Writes our epoch on the claim that an operation is about, with the marks it has, before anything else is done to it.
+///
+/// A mark of an earlier coordinator may be held somewhere on its way to the API. It names the resource version it was
+/// decided on, so it is refused when the claim has changed since: by that write, or by ours. Marking a claim that is
+/// marked rightly already would change nothing and refuse nothing; hence this write of the stamp alone.
+pub(crate) fn stamp(
+    plan: &Plan,
+    world: &World,
+    record: &ClusterRecord,
+    intent: &Intent,
+) -> Result<Option<Plan>, Outranked> {
+    let subject = intent.kind.subject();
+    let Some(claim) = world.claims.get(&subject.name) else {
+        return Ok(None);
+    };
+    if claim.terminating || claim.object.uid != subject.claim || claim.object.stamp >= world.epoch {
+        return Ok(None);
+    }
+    let target = claim.object.target(world.epoch)?;
+    let marks =
+        ClaimMarks { cluster: record.cluster.clone(), identity: claim.identity.clone(), retired: claim.retired };
+    let fact = "its claim carries an older epoch";
+    Ok(Some(plan.clone().act(Act::MarkClaim(target, marks), &subject.name, Rule::StampFirst, fact)))
 }
 
 /// Marks the claim of this pod unless it is marked so already.

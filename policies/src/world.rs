@@ -8,7 +8,7 @@ use protocol::id::{ClusterId, DatabaseIdentity, PilotName, Uid};
 use protocol::record::ClusterRecord;
 use protocol::report::Report;
 use protocol::view::Liveness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The version that a read saw, opaque.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,6 +164,9 @@ pub struct World {
     pub pilots: BTreeMap<PilotName, PilotFacts>,
     /// The cluster that the Lease names, if it names one.
     pub lease_cluster: Option<ClusterId>,
+    /// Pilots that were told to drain and return a moment ago: whether they heard it is not known yet, and meanwhile
+    /// nothing else waits for them.
+    pub told_to_return: BTreeSet<PilotName>,
     /// Steps that destroy or change membership must wait: a coordinator before us may still have an order running.
     pub patience: bool,
 }

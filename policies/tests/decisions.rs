@@ -1,7 +1,7 @@
 //! What a coordinator decides in the situations an operator would name, one world and one plan each.
 
 use policies::decide::{Bounds, SIZE_REFUSED, decide};
-use policies::plan::{Act, Plan, Rule, Verdict};
+use policies::plan::{Act, ClaimMarks, Plan, Rule, Verdict};
 use policies::world::{ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, World};
 use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
@@ -10,7 +10,7 @@ use protocol::order::{OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
 const EPOCH: Epoch = Epoch(5);
@@ -86,10 +86,7 @@ fn report(ordinal: u32, ring: Vec<RingMember>) -> Report {
 }
 
 fn ring(members: &[u32]) -> Vec<RingMember> {
-    members
-        .iter()
-        .map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) })
-        .collect()
+    members.iter().map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) }).collect()
 }
 
 /// A healthy cluster of these members, with a set of `replicas`.
@@ -99,7 +96,10 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         epoch: EPOCH,
         roster: members.iter().map(|n| voter(*n)).collect(),
         roster_revision: 1,
-        members: members.iter().map(|n| (name(*n), MemberRecord { claim: claim(*n), identity: identity(*n) })).collect(),
+        members: members
+            .iter()
+            .map(|n| (name(*n), MemberRecord { claim: claim(*n), identity: identity(*n) }))
+            .collect(),
         retired: BTreeMap::new(),
         intent: None,
         next_operation: 9,
@@ -113,6 +113,7 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         record: Some(RecordFacts { object: object("c-pilots"), record }),
         pilots: BTreeMap::new(),
         lease_cluster: Some(ClusterId::new("k")),
+        told_to_return: BTreeSet::new(),
         patience: false,
     };
     for n in members {
@@ -162,9 +163,7 @@ fn plan(world: &World) -> Plan {
 fn intent_of(plan: &Plan) -> Option<IntentKind> {
     match &plan.act {
         Some(Act::WriteRecord(_, record)) => record.intent.as_ref().map(|i| i.kind.clone()),
-        Some(
-            Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. },
-        )
+        Some(Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. })
         | None => None,
     }
 }
@@ -177,8 +176,22 @@ fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
     record(world).intent = Some(Intent {
         operation: OperationId::new("9-leave"),
         begun: EPOCH,
-        kind: IntentKind::Leave { leaver: voter(ordinal), identity: identity(ordinal), size_after, raised },
+        kind: IntentKind::Leave {
+            leaver: voter(ordinal),
+            identity: identity(ordinal),
+            size_after,
+            raised,
+            granted: false,
+        },
     });
+}
+
+/// Takes the record that a plan writes as written.
+fn written(world: &mut World) {
+    match plan(world).act {
+        Some(Act::WriteRecord(_, written)) => *record(world) = *written,
+        other => panic!("the record is not written: {other:?}"),
+    }
 }
 
 #[test]
@@ -245,10 +258,7 @@ fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
     newcomer(&mut world, 3, VolumeState::Holds(identity(3)));
     let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
     record(&mut world).retired.insert(identity(3), retirement);
-    assert_eq!(
-        intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) })
-    );
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) }));
 }
 
 #[test]
@@ -294,11 +304,48 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
 }
 
 #[test]
+fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    let held = pilot(&mut world, 2);
+    held.database.phase = DatabasePhase::Held;
+    held.database.volume = Some(VolumeState::Empty);
+    held.database.wants_start = true;
+    held.ring = None;
+    let plan = plan(&world);
+    assert_eq!(plan.act, None);
+    assert!(
+        plan.reasons.iter().any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
+        "{plan:?}"
+    );
+}
+
+#[test]
+fn a_joiner_whose_start_failed_is_ordered_again() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-join"), OrderName::Join));
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Join { .. }, .. })));
+    pilot(&mut world, 3).database.wants_start = false;
+    assert!(plan(&world).act.is_none(), "while it tries, it is not told again");
+}
+
+#[test]
 fn a_member_beyond_the_size_leaves_under_an_intent() {
     let world = healthy(&[0, 1, 2, 3], 3);
     assert_eq!(
         intent_of(&plan(&world)),
-        Some(IntentKind::Leave { leaver: voter(3), identity: identity(3), size_after: 3, raised: false })
+        Some(IntentKind::Leave {
+            leaver: voter(3),
+            identity: identity(3),
+            size_after: 3,
+            raised: false,
+            granted: false,
+        })
     );
 }
 
@@ -347,13 +394,123 @@ fn a_terminating_member_that_is_wanted_is_told_to_return() {
 }
 
 #[test]
+fn a_terminating_member_that_does_not_hear_holds_back_neither_the_next_nor_other_decisions() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    for n in [0, 1] {
+        world.pods.get_mut(&name(n)).expect("there").terminating = true;
+        pilot(&mut world, n).database.terminating = true;
+    }
+    let told = |world: &World| match plan(world).act {
+        Some(Act::Order { to, kind: OrderKind::EndAndReturn, .. }) => Some(to),
+        Some(_) | None => None,
+    };
+    assert_eq!(told(&world), Some(name(0)));
+    world.told_to_return.insert(name(0));
+    assert_eq!(told(&world), Some(name(1)));
+    world.told_to_return.insert(name(1));
+    world.claims.get_mut(&name(2)).expect("there").identity = None;
+    assert!(matches!(plan(&world).act, Some(Act::MarkClaim(..))));
+}
+
+#[test]
+fn a_member_that_obeyed_an_earlier_ending_is_told_again_in_the_next() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    world.pods.get_mut(&name(1)).expect("there").terminating = true;
+    pilot(&mut world, 1).database.terminating = true;
+    pilot(&mut world, 1).mesh.obeyed = Some((OperationId::new("9-return"), OrderName::EndAndReturn));
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAndReturn, .. })));
+    pilot(&mut world, 1).database.phase = DatabasePhase::Draining;
+    assert!(!matches!(plan(&world).act, Some(Act::Order { .. })));
+}
+
+#[test]
+fn a_claim_touched_by_an_operation_carries_our_epoch_before_anything_is_aimed_at_it() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    let claim = world.claims.get_mut(&name(3)).expect("there");
+    claim.object.stamp = Epoch(4);
+    let (cluster, identity) = (ClusterId::new("k"), claim.identity.clone());
+    match plan(&world).act {
+        Some(Act::MarkClaim(_, marks)) => assert_eq!(marks, ClaimMarks { cluster, identity, retired: false }),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_leave_is_granted_once_and_then_only_watched() {
     let mut world = healthy(&[0, 1, 2, 3], 3);
     leaving(&mut world, 3, 3, false);
+    written(&mut world);
+    assert!(matches!(
+        record(&mut world).intent.as_ref().map(|i| &i.kind),
+        Some(IntentKind::Leave { granted: true, .. })
+    ));
     assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
     pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-leave"), OrderName::Leave));
     pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
+}
+
+#[test]
+fn no_leave_is_withdrawn_while_an_order_of_an_earlier_coordinator_may_run() {
+    let mut world = healthy(&[0, 1, 2, 3], 4);
+    leaving(&mut world, 3, 3, false);
+    world.patience = true;
+    assert!(waits_for(&plan(&world), Rule::OneOldLease));
+}
+
+#[test]
+fn no_leave_is_withdrawn_while_it_streams_and_the_report_of_its_order_lags() {
+    let mut world = healthy(&[0, 1, 2, 3], 4);
+    leaving(&mut world, 3, 3, false);
+    pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+}
+
+#[test]
+fn a_granted_leave_is_never_withdrawn_whatever_is_wanted_since() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    leaving(&mut world, 3, 3, false);
+    written(&mut world);
+    world.set.replicas = 4;
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
+    for n in 0..4 {
+        pilot(&mut world, n).database.replication = Some(4);
+    }
+    assert!(waits_for(&plan(&world), Rule::ReplicasKeepHomes));
+}
+
+#[test]
+fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired() {
+    for phase in [DatabasePhase::CrashLooping, DatabasePhase::Restarting] {
+        let mut world = healthy(&[0, 1, 2, 3], 4);
+        leaving(&mut world, 3, 3, true);
+        for n in 0..3 {
+            pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]));
+        }
+        pilot(&mut world, 3).database.phase = phase;
+        pilot(&mut world, 3).ring = None;
+        assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAfterLeave, .. })));
+        pilot(&mut world, 3).database.phase = DatabasePhase::Stopped;
+        written(&mut world);
+        assert!(record(&mut world).retired.contains_key(&identity(3)));
+    }
+}
+
+#[test]
+fn a_user_who_wants_fewer_during_a_raised_leave_keeps_that_wish() {
+    let mut world = healthy(&[0, 1, 2, 3, 4], 3);
+    for pilot in world.pilots.values_mut() {
+        pilot.report.database.replication = Some(1);
+    }
+    leaving(&mut world, 4, 4, true);
+    world.pods.remove(&name(4));
+    written(&mut world);
+    assert!(matches!(
+        record(&mut world).intent.as_ref().map(|i| &i.kind),
+        Some(IntentKind::Leave { size_after: 3, raised: true, .. })
+    ));
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 5))));
 }
 
 #[test]

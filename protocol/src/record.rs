@@ -89,6 +89,10 @@ pub enum IntentKind {
         /// The size was raised by the coordinator to bring the leaver's pod back, and falls again when it has left.
         #[serde(default)]
         raised: bool,
+        /// Written before the leaver is told for the first time: from then on it may be leaving, whatever is reported,
+        /// and the intent is never withdrawn.
+        #[serde(default)]
+        granted: bool,
     },
 }
 

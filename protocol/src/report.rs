@@ -1,5 +1,7 @@
 //! What a pilot says of itself, and how that becomes the small texts gossip carries.
 
+mod budget;
+
 use crate::database::{DatabasePhase, Disk, Progress, RingMember, VolumeState};
 use crate::epoch::Epoch;
 use crate::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, Uid};
@@ -187,26 +189,23 @@ pub enum ReportError {
     },
 }
 
-/// Ring lines that fit one gossip value with room to spare.
-const RING_LINES: usize = 10;
-
 impl Report {
     /// The texts that gossip carries.
     ///
+    /// What would be too long is shortened where that fails closed: of the lives held ended or silent the most relevant
+    /// stay (the last coordinator first), texts for people are cut, and a ring that does not fit is not told at all, so
+    /// that its database counts as one that cannot be asked.
+    ///
     /// # Errors
-    /// When a value would be too long to be gossiped.
+    /// When what must not be shortened would be too long to be gossiped.
     pub fn to_values(&self) -> Result<BTreeMap<String, String>, ReportError> {
         let mut values = BTreeMap::new();
         put(&mut values, keys::ABOUT, &self.about)?;
         put(&mut values, keys::DATABASE, &self.database)?;
-        put(&mut values, keys::MESH, &self.mesh)?;
-        put(&mut values, keys::OPERATION, &self.operation)?;
-        put(&mut values, keys::WHY, &self.why)?;
-        let lines = self.ring.as_ref().map(Vec::len);
-        put(&mut values, keys::RING, &lines)?;
-        for (number, chunk) in self.ring.iter().flat_map(|r| r.chunks(RING_LINES)).enumerate() {
-            put(&mut values, &format!("{}.{number}", keys::RING), &chunk)?;
-        }
+        budget::put_shortened(&mut values, keys::MESH, self.mesh.clone(), budget::shorten_mesh)?;
+        budget::put_shortened(&mut values, keys::OPERATION, self.operation.clone(), budget::shorten_operation)?;
+        budget::put_shortened(&mut values, keys::WHY, self.why.clone(), budget::shorten_list)?;
+        budget::put_ring(&mut values, self.ring.as_deref())?;
         Ok(values)
     }
 
@@ -220,15 +219,17 @@ impl Report {
             None => None,
             Some(lines) => {
                 let mut ring: Vec<RingMember> = Vec::new();
-                for number in 0..lines.div_ceil(RING_LINES) {
+                for number in 0..keys::MOST_KEYS {
+                    if ring.len() >= lines {
+                        break;
+                    }
                     let key = format!("{}.{number}", keys::RING);
                     let Some(text) = values.get(&key) else {
                         return Err(ReportError::Missing(keys::RING));
                     };
-                    let chunk: Vec<RingMember> = parse(&key, text)?;
-                    ring.extend(chunk);
+                    let chunk: Vec<String> = parse(&key, text)?;
+                    ring.extend(chunk.iter().filter_map(|line| budget::read_line(line)));
                 }
-                ring.truncate(lines);
                 (ring.len() == lines).then_some(ring)
             }
         };
@@ -333,11 +334,88 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_report_of_fifty_members_fits_what_gossip_carries() {
-        let values = sample(50).to_values().expect("fits");
+    fn a_report_of_150_members_fits_what_gossip_carries() {
+        let values = sample(150).to_values().expect("fits");
         let bytes: usize = values.iter().map(|(k, v)| k.len() + v.len()).sum();
-        assert!(bytes < keys::MOST_BYTES, "{bytes}");
-        assert!(values.len() < keys::MOST_KEYS);
+        assert!(bytes <= keys::MOST_BYTES, "{bytes}");
+        assert!(values.len() <= keys::MOST_KEYS);
+        assert_eq!(Report::from_values(&values).expect("reads"), sample(150));
+    }
+
+    #[test]
+    fn a_ring_that_does_not_fit_is_told_as_one_that_cannot_be_asked_and_the_rest_is_told_all_the_same() {
+        let values = sample(400).to_values().expect("fits");
+        let bytes: usize = values.iter().map(|(k, v)| k.len() + v.len()).sum();
+        assert!(bytes <= keys::MOST_BYTES, "{bytes}");
+        let read = Report::from_values(&values).expect("reads");
+        assert_eq!(read, Report { ring: None, ..sample(400) });
+    }
+
+    #[test]
+    fn every_status_and_liveness_of_a_ring_line_reads_back_the_same() {
+        let mut report = sample(0);
+        let all = [
+            RingStatus::Joining,
+            RingStatus::Normal,
+            RingStatus::Leaving,
+            RingStatus::Left,
+            RingStatus::Shutdown,
+            RingStatus::Unknown,
+        ];
+        report.ring = Some(
+            all.into_iter()
+                .flat_map(|status| {
+                    [Some(true), Some(false), None].map(|up| RingMember {
+                        identity: DatabaseIdentity::new("a \"quoted\" one"),
+                        status,
+                        up,
+                    })
+                })
+                .collect(),
+        );
+        assert_eq!(Report::from_values(&report.to_values().expect("fits")).expect("reads"), report);
+    }
+
+    fn life(n: u64) -> PilotId {
+        PilotId {
+            name: PilotName::parse(&format!("cassandra-{n}")).expect("valid"),
+            generation: Generation(1_764_000_000_000 + n),
+        }
+    }
+
+    #[test]
+    fn a_report_in_a_mass_failure_is_told_with_the_last_coordinator_among_the_lost() {
+        let mut report = sample(30);
+        report.mesh.promise = Some(Promise { epoch: Epoch(5), holder: life(17) });
+        report.mesh.ended = (10..18).map(life).collect();
+        report.mesh.silent = (20..28).map(life).collect();
+        report.mesh.role = Role::Coordinator {
+            epoch: Epoch(5),
+            degraded: Some("2 of 30 pilots of the roster promised lately, more than half are needed".repeat(3)),
+        };
+        report.mesh.obeyed = Some((OperationId::new("12-end-and-return-cassandra-0"), OrderName::EndAndReturn));
+        let values = report.to_values().expect("fits");
+        assert!(values.iter().all(|(key, value)| key.len() + value.len() <= keys::LONGEST_VALUE));
+        let read = Report::from_values(&values).expect("reads");
+        assert!(read.mesh.ended.contains(&life(17)));
+        assert_eq!(read.mesh.promise, report.mesh.promise);
+    }
+
+    #[test]
+    fn long_texts_for_people_are_cut_and_hold_nothing_back() {
+        let mut report = sample(3);
+        report.operation = Some(OperationReport {
+            operation: OperationId::new("1-join-c-3"),
+            kind: "join".into(),
+            subject: "c-3".into(),
+            step: "\u{fffd}\"".repeat(900),
+        });
+        report.why =
+            (0..4).map(|number| Brief { epoch: Epoch(1), number, text: "\"".repeat(Brief::LONGEST) }).collect();
+        let values = report.to_values().expect("fits");
+        assert!(values.iter().all(|(key, value)| key.len() + value.len() <= keys::LONGEST_VALUE));
+        let read = Report::from_values(&values).expect("reads");
+        assert_eq!(read.why.last(), report.why.last(), "the newest stays");
     }
 
     #[test]

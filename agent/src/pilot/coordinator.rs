@@ -10,10 +10,11 @@ use policies::world::{ClaimFacts, PilotFacts, PodFacts, RecordFacts, SetFacts, W
 use protocol::epoch::Epoch;
 use protocol::id::{PilotName, Uid, Voter};
 use protocol::message::Message;
+use protocol::order::OrderKind;
 use protocol::promise::{Promise, Refusal};
 use protocol::report::OperationReport;
 use protocol::time::Timestamp;
-use protocol::view::Liveness;
+use protocol::view::{Liveness, View};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_OFTEN: Duration = Duration::from_secs(2);
 /// Shortest time between two looks.
 const LOOK_AT_MOST: Duration = Duration::from_millis(250);
+
+/// Between two tries to tell a pilot to drain and return.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a coordinator has.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ pub(crate) struct Leadership {
     pub(crate) operation: Option<OperationReport>,
     pub(crate) degraded: Option<String>,
     last_world: Option<World>,
+    /// Whom it told to drain and return, and when.
+    told_to_return: BTreeMap<PilotName, Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,11 +121,22 @@ impl Leadership {
             operation: None,
             degraded: None,
             last_world: None,
+            told_to_return: BTreeMap::new(),
         }
     }
 
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         now < self.valid_until
+    }
+
+    /// Whether an order of the holder before may still run.
+    pub(crate) fn is_patient(&self, now: Timestamp) -> bool {
+        now < self.patience_until
+    }
+
+    /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
+    pub(crate) fn hears_nobody(&self, view: &View) -> bool {
+        view.lonely && self.roster.len() > 1
     }
 
     /// Voters that promised in this round or a later one, with the volume that counts.
@@ -179,6 +196,9 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
+        if leading.hears_nobody(&self.view) {
+            return;
+        }
         match &leading.step {
             Step::Idle => {
                 let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
@@ -291,18 +311,23 @@ impl Pilot {
             return;
         };
         let since = leading.majority_at.unwrap_or(leading.began);
-        if leading.roster.len() <= 1 && leading.majority_at.is_none() {
+        if leading.roster.is_empty() {
             // Before the record is read nobody is counted yet.
             return;
         }
-        if now.since(since) <= FRESH {
+        let alone = leading.hears_nobody(&self.view);
+        if now.since(since) <= FRESH && !alone {
             leading.degraded = None;
             return;
         }
         let (have, of) = leading.promises();
-        let why = format!(
-            "{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided"
-        );
+        let why = if alone {
+            "no other pilot is heard: nothing is decided".to_owned()
+        } else {
+            format!(
+                "{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided"
+            )
+        };
         let news = leading.degraded.is_none();
         leading.degraded = Some(why.clone());
         let epoch = leading.epoch;
@@ -420,6 +445,7 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
+        leading.told_to_return.retain(|_, at| now.since(*at) < TELL_AGAIN);
         let world = World {
             epoch: leading.epoch,
             set,
@@ -428,6 +454,7 @@ impl Pilot {
             record,
             pilots,
             lease_cluster: leading.lease.content.cluster.clone(),
+            told_to_return: leading.told_to_return.keys().cloned().collect(),
             patience: now < leading.patience_until,
         };
         leading.roster = match &world.record {
@@ -487,7 +514,7 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
-        if !leading.is_valid(now) {
+        if !leading.is_valid(now) || leading.hears_nobody(&self.view) {
             return;
         }
         let call = match act {
@@ -497,6 +524,9 @@ impl Pilot {
             Act::Scale(target, size) => Call::Scale(target, size),
             Act::MarkClaim(target, marks) => Call::MarkClaim(target, marks),
             Act::Order { to, pod, operation, kind } => {
+                if kind == OrderKind::EndAndReturn {
+                    leading.told_to_return.insert(to.clone(), now);
+                }
                 leading.step = Step::Idle;
                 leading.looked_at = now;
                 leading.poked = false;

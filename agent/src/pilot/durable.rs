@@ -53,6 +53,8 @@ const REMEMBERED: usize = 16;
 impl Durable {
     /// Remembers an obeyed order.
     pub fn obey(&mut self, obeyed: Obeyed) {
+        let Obeyed { operation, order, pod, .. } = &obeyed;
+        self.obeyed.retain(|o| !(&o.operation == operation && o.order == *order && &o.pod == pod));
         self.obeyed.push(obeyed);
         let over = self.obeyed.len().saturating_sub(REMEMBERED);
         self.obeyed.drain(..over);

@@ -1,7 +1,7 @@
 //! Taking, renewing and giving back the Lease.
 
 use super::coordinator::Leadership;
-use super::{CALL, LISTEN, Pilot, Purpose};
+use super::{CALL, FRESH_ORDER, LISTEN, Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
 use policies::election::{TakeOver, candidates, majority_holds_it_lost};
@@ -14,6 +14,10 @@ use protocol::record::ClusterRecord;
 use protocol::time::{Millis, Timestamp};
 use std::time::Duration;
 
+/// The duration of a Lease that its holder gave back (as client-go writes it): whoever emptied a Lease in another way
+/// leaves a holder behind that may still believe in it.
+const RELEASED: Millis = Millis(1000);
+
 /// What a candidate knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Election {
@@ -25,11 +29,30 @@ pub(crate) struct Election {
     seen: Option<(LeaseFacts, Timestamp)>,
     lease_answer: Option<Option<LeaseFacts>>,
     record_answer: Option<Option<ClusterRecord>>,
-    /// The coordinator that said goodbye.
-    left: Option<PilotId>,
+    /// The coordinator that said goodbye, and the epoch it gave up.
+    left: Option<(PilotId, Epoch)>,
+    /// Leadership given up, and the Lease that is still to be released.
+    parting: Option<Parting>,
     /// Hold back after waking or giving up.
     hold_until: Timestamp,
 }
+
+/// A Lease that is given back as soon as nothing is on its way that was sent under it.
+#[derive(Debug, Clone)]
+struct Parting {
+    epoch: Epoch,
+    lease: LeaseFacts,
+    next: Option<PilotId>,
+    /// No order of an earlier holder may run any more.
+    orderly: bool,
+    until: Timestamp,
+}
+
+/// A pilot that was told to end does so within this, unless the database beside it is ending too.
+const END_WITHIN: Duration = PART_WITHIN.saturating_add(CALL);
+
+/// What is on its way when leadership is given up is waited for so long.
+const PART_WITHIN: Duration = Duration::from_millis(1500);
 
 impl Election {
     pub(crate) fn woke(&mut self, now: Timestamp) {
@@ -43,8 +66,20 @@ impl Election {
         self.hold_until = self.hold_until.max(until);
     }
 
-    pub(crate) fn handed_over(&mut self, by: &PilotId) {
-        self.left = Some(by.clone());
+    pub(crate) fn handed_over(&mut self, by: &PilotId, epoch: Epoch) {
+        self.left = Some((by.clone(), epoch));
+    }
+
+    /// Whether this coordinator said goodbye from this epoch, or from a later one.
+    fn has_left(&self, id: &PilotId, epoch: Epoch) -> bool {
+        self.left.as_ref().is_some_and(|(left, given_up)| left == id && epoch <= *given_up)
+    }
+
+    /// Who asks at a newer epoch than the one it gave up coordinates again.
+    pub(crate) fn asked_again(&mut self, by: &PilotId, epoch: Epoch) {
+        if self.left.as_ref().is_some_and(|(left, given_up)| left == by && epoch > *given_up) {
+            self.left = None;
+        }
     }
 }
 
@@ -54,15 +89,25 @@ impl Pilot {
             self.hold_the_lease(now);
             return;
         }
+        if self.election.parting.is_some() {
+            self.part(now);
+            return;
+        }
         if self.in_flight(|p| matches!(p, Purpose::Take { .. } | Purpose::TookIt { .. } | Purpose::Candidacy)) {
             return;
         }
         let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || !self.view_seen;
-        if self.leaving || listening || self.view.woken || !self.floor_known || now < self.election.hold_until {
+        if self.leaving
+            || self.is_ending()
+            || listening
+            || self.view.woken
+            || !self.floor_known
+            || now < self.election.hold_until
+        {
             return;
         }
-        if let Some((id, _)) = self.coordinator(now)
-            && self.election.left.as_ref() != Some(&id)
+        if let Some((id, epoch)) = self.coordinator(now)
+            && !self.election.has_left(&id, epoch)
         {
             self.election.nobody_since = None;
             return;
@@ -73,7 +118,7 @@ impl Pilot {
         let place = if self.mesh.named {
             Some(0)
         } else {
-            line.iter().filter(|c| !self.mesh.ended.contains(c)).position(|c| *c == id)
+            line.iter().filter(|c| !self.mesh.found_ended(c)).position(|c| *c == id)
         };
         let Some(place) = place.and_then(|p| u32::try_from(p).ok()) else {
             return;
@@ -140,8 +185,9 @@ impl Pilot {
         let duration = Millis::from(self.setup.rules.lease);
         let Some(lease) = lease else {
             let epoch = highest.next();
-            // A Lease that somebody deleted may have had a holder whose orders still run.
-            let patience = record.is_some().then_some(self.setup.rules.lease);
+            // A Lease that somebody deleted may have had a holder that still believes in it, and whose orders still run.
+            // Only where no epoch was ever heard of is this the first of all.
+            let patience = (record.is_some() || highest > Epoch::NONE).then_some(self.setup.rules.lease);
             let content =
                 LeaseContent { holder: Some(self.setup.id.clone()), epoch, cluster, duration, transitions: 0 };
             self.call(now, Purpose::Take { patience, epoch }, Call::CreateLease(content));
@@ -150,9 +196,15 @@ impl Pilot {
         let Some((take, holder)) = self.may_take(now, &lease, record) else {
             return;
         };
-        let patience = match take {
-            TakeOver::Free | TakeOver::Expired if holder.as_ref() != Some(&self.setup.id) => None,
-            TakeOver::Free | TakeOver::Expired | TakeOver::Early => Some(Duration::from(lease.content.duration)),
+        let old = Duration::from(lease.content.duration).max(self.setup.rules.lease);
+        let patience = match (take, &holder) {
+            // Nobody holds it because its holder gave it back and acts no more; but an order that it gave just before may
+            // still be begun.
+            (TakeOver::Free, None) if lease.content.duration == RELEASED => Some(FRESH_ORDER),
+            // Nobody holds it because somebody emptied it: its holder may not have noticed yet.
+            (TakeOver::Free, None) => Some(old),
+            (TakeOver::Free | TakeOver::Expired, Some(holder)) if *holder != self.setup.id => None,
+            (TakeOver::Free, Some(_)) | (TakeOver::Expired | TakeOver::Early, _) => Some(old),
         };
         let epoch = highest.max(lease.content.epoch).next();
         let content = LeaseContent {
@@ -187,9 +239,9 @@ impl Pilot {
             return Some((TakeOver::Expired, Some(holder.clone())));
         }
         let roster = record.map_or(self.durable.roster.as_slice(), |r| r.roster.as_slice());
-        let none = std::collections::BTreeSet::new();
-        let told = self.mesh.told.get(holder).unwrap_or(&none);
-        let lost = majority_holds_it_lost(holder, roster, &self.setup.id.name, &self.mesh.ended, told, &self.view);
+        let told = self.mesh.told_ended(now, holder);
+        let ended = self.mesh.found_ended(holder).then(|| holder.clone()).into_iter().collect();
+        let lost = majority_holds_it_lost(holder, roster, &self.setup.id.name, &ended, &told, &self.view);
         lost.then(|| (TakeOver::Early, Some(holder.clone())))
     }
 
@@ -233,18 +285,18 @@ impl Pilot {
 
     fn lead(&mut self, now: Timestamp, sent: Timestamp, patience: Option<Duration>, epoch: Epoch, lease: LeaseFacts) {
         let rules = &self.setup.rules;
-        if self.leaving || epoch < self.durable.floor || sent.plus(rules.lease).minus(rules.margin) <= now {
+        if self.leaving || self.is_ending() {
+            // It came too late: given back at once, so that nobody waits for it.
+            self.give_back(now, &lease, patience.is_none());
+            return;
+        }
+        // It holds for what was written, whatever the policy says meanwhile.
+        let until = sent.plus(lease.content.duration.into()).minus(rules.margin);
+        if epoch < self.durable.floor || until <= now {
             return;
         }
         let old = patience.map_or(Duration::ZERO, |p| p);
-        self.leadership = Some(Leadership::begin(
-            now,
-            epoch,
-            lease,
-            sent.plus(rules.lease).minus(rules.margin),
-            now.plus(rules.renew_every),
-            now.plus(old),
-        ));
+        self.leadership = Some(Leadership::begin(now, epoch, lease, until, now.plus(rules.renew_every), now.plus(old)));
         self.raise_floor(epoch);
         self.election.nobody_since = None;
         self.election.left = None;
@@ -326,7 +378,7 @@ impl Pilot {
     }
 
     fn renewed_as(&mut self, now: Timestamp, sent: Timestamp, lease: LeaseFacts) {
-        let until = sent.plus(self.setup.rules.lease).minus(self.setup.rules.margin);
+        let until = sent.plus(lease.content.duration.into()).minus(self.setup.rules.margin);
         let next = sent.plus(self.setup.rules.renew_every).max(now);
         if let Some(leading) = &mut self.leadership {
             leading.lease = lease;
@@ -370,38 +422,101 @@ impl Pilot {
         let Some(leading) = self.leadership.clone() else {
             return;
         };
-        let acting = self.in_flight(|p| matches!(p, Purpose::Act));
         let id = self.setup.id.clone();
         let next = candidates(&id, &self.report(now), &self.view).into_iter().find(|c| *c != id);
+        // What was sent and not answered yet is waited for: an act may still be done under this Lease, and a renewal
+        // changes the version that the release must name.
+        for pending in self.pending.values_mut() {
+            match pending.purpose {
+                Purpose::Act => pending.purpose = Purpose::LastAct,
+                Purpose::Renew | Purpose::Renewed { .. } => pending.purpose = Purpose::LastRenew,
+                Purpose::Learn
+                | Purpose::Candidacy
+                | Purpose::Take { .. }
+                | Purpose::TookIt { .. }
+                | Purpose::Release
+                | Purpose::Observe(_)
+                | Purpose::LastAct
+                | Purpose::LastRenew
+                | Purpose::Grace
+                | Purpose::Tell => {}
+            }
+        }
         self.step_down(now, why);
-        if acting || self.view.lonely {
+        if self.view.lonely {
             return;
         }
-        let mut content = leading.lease.content.clone();
-        content.holder = None;
-        let version: ResourceVersion = leading.lease.version.clone();
-        self.call(now, Purpose::Release, Call::ReplaceLease { uid: leading.lease.uid.clone(), version, content });
+        let orderly = !leading.is_patient(now);
+        let Leadership { epoch, lease, .. } = leading;
+        self.election.parting = Some(Parting { epoch, lease, next, orderly, until: now.plus(PART_WITHIN) });
+        self.part(now);
+    }
+
+    /// Releases the Lease once nothing is on its way any more. An act that stays unanswered keeps it from being released:
+    /// it lapses by itself, and whoever takes it over before waits as after any other end.
+    fn part(&mut self, now: Timestamp) {
+        let Some(Parting { epoch, lease, next, orderly, until }) = self.election.parting.clone() else {
+            return;
+        };
+        let acting = self.in_flight(|p| *p == Purpose::LastAct);
+        let renewing = self.in_flight(|p| *p == Purpose::LastRenew);
+        if (acting || renewing) && now < until {
+            return;
+        }
+        self.election.parting = None;
+        if acting {
+            return;
+        }
+        self.give_back(now, &lease, orderly);
         let names: Vec<_> = self.view.peers.keys().cloned().collect();
         for name in names {
-            self.out.push(Effect::Send(name, Message::Handover { epoch: leading.epoch, next: next.clone() }));
+            self.out.push(Effect::Send(name, Message::Handover { epoch, next: next.clone() }));
         }
     }
 
-    pub(crate) fn released(&mut self) {
-        if self.leaving {
-            self.out.push(Effect::Exit);
+    /// Writes the Lease as nobody's. It is marked as given back only where nothing that was begun before may still run:
+    /// whoever took it while an order of the holder before could run, and hands it on, hands on that patience too.
+    fn give_back(&mut self, now: Timestamp, lease: &LeaseFacts, orderly: bool) {
+        let mut content = lease.content.clone();
+        content.holder = None;
+        if orderly {
+            content.duration = RELEASED;
+        }
+        let version: ResourceVersion = lease.version.clone();
+        self.call(now, Purpose::Release, Call::ReplaceLease { uid: lease.uid.clone(), version, content });
+    }
+
+    /// The renewal that was on its way when leadership was given up: its version is the one to release.
+    pub(crate) fn last_renewed(&mut self, result: Result<Answer, Failure>) {
+        if let (Some(parting), Ok(Answer::Lease(Some(lease)))) = (&mut self.election.parting, result)
+            && lease.content.holder.as_ref() == Some(&self.setup.id)
+            && lease.content.epoch == parting.epoch
+        {
+            parting.lease = lease;
         }
     }
 
     /// This process was told to end: never the database. A coordinator gives its Lease back first.
     pub(crate) fn terminate(&mut self, now: Timestamp) {
-        let ending = self.launcher.as_ref().is_some_and(|s| s.terminating);
         self.leaving = true;
-        self.local.terminate_at = Some(now.plus(if ending { Duration::from_secs(3600) } else { CALL }));
-        if self.leadership.is_some() && !ending {
+        if self.leadership.is_some() {
             self.hand_over(now, "this process was told to end");
         }
-        if !ending && !self.in_flight(|p| matches!(p, Purpose::Release)) {
+        self.local.told_to_end(now);
+    }
+
+    /// Ends when there is nothing more to do: in an ending pod when the launcher has gone, and nowhere before the Lease is
+    /// given back, or cannot be.
+    pub(crate) fn end_in_time(&mut self, now: Timestamp) {
+        let Some(told) = self.local.told_to_end_at() else {
+            return;
+        };
+        if self.is_ending() {
+            return;
+        }
+        let busy = self.election.parting.is_some()
+            || self.in_flight(|p| matches!(p, Purpose::Release | Purpose::Take { .. } | Purpose::TookIt { .. }));
+        if !busy || now.since(told) >= END_WITHIN {
             self.out.push(Effect::Exit);
         }
     }

@@ -1,8 +1,10 @@
 //! Care for the own member: what needs nobody, and the gate before its start.
 
+use super::pause::{Chore, Pauses};
 use super::{CALL, Pilot, Purpose};
 use crate::effect::{Effect, LocalAct, StartAs};
 use crate::kubernetes::call::{Answer, Call, Failure};
+use policies::plan::{Reason, Rule, Verdict};
 use protocol::database::{RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId};
 use protocol::launcher::ProcessState;
@@ -19,11 +21,12 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What is under way for the own member.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Local {
-    pub(crate) terminate_at: Option<Timestamp>,
+    /// When this process was told to end.
+    told_to_end: Option<Timestamp>,
     /// When the launcher was seen to end.
     ending_since: Option<Timestamp>,
     grace_asked: bool,
-    /// Why this member may start as it did before, and since when that is known.
+    /// Since when this member may start as it did before; none as soon as that holds no more.
     may_return: Option<Timestamp>,
     /// The start that was asked of the launcher last.
     started: Option<(StartAs, Option<DatabaseIdentity>)>,
@@ -33,6 +36,10 @@ pub(crate) struct Local {
     drained: bool,
     /// Acts under way.
     acts: Vec<(u64, LocalAct)>,
+    /// What failed is tried again after these.
+    pub(crate) pauses: Pauses,
+    /// The life of the launcher in which it was ordered to drain and return.
+    pub(crate) return_in: Option<u64>,
     pub(crate) trouble: Option<String>,
 }
 
@@ -44,16 +51,33 @@ impl Local {
     pub(crate) fn forget_looks(&mut self) {
         self.told_coordinator = None;
     }
+
+    /// The identity here has left for good: whatever allowed it to start does not any more.
+    pub(crate) fn has_left(&mut self) {
+        self.may_return = None;
+        self.pauses.forget(Chore::Start);
+    }
+
+    pub(crate) fn told_to_end(&mut self, now: Timestamp) {
+        self.told_to_end.get_or_insert(now);
+    }
+
+    pub(crate) fn told_to_end_at(&self) -> Option<Timestamp> {
+        self.told_to_end
+    }
 }
 
 impl Pilot {
     /// Reads from the API what a new life must know before it promises or starts anything.
     pub(crate) fn learn(&mut self, now: Timestamp) {
-        let held_member = self.is_held() && self.durable.identity.is_some();
+        let holds_data = matches!(&self.volume, Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown));
+        let held_member = self.is_held() && (self.durable.identity.is_some() || holds_data);
         let done = self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
-        // A held member asks again now and then: it may have become startable.
+        // A held member asks again now and then: it may have become startable. So does one that runs and has lost its memory
+        // while it joined: the record names it as soon as peers have confirmed it.
+        let nameless = self.runs() && self.durable.identity.is_none() && self.database.identity.is_some();
         let wait = if done { Duration::from_secs(5) } else { AGAIN };
-        if done && !(held_member && self.local.may_return.is_none()) {
+        if done && !(held_member && self.local.may_return.is_none()) && !nameless {
             return;
         }
         if self.learning.next.is_some_and(|n| now < n) || self.in_flight(|p| *p == Purpose::Learn) {
@@ -107,25 +131,128 @@ impl Pilot {
     }
 
     pub(crate) fn care(&mut self, now: Timestamp) {
-        if let Some(at) = self.local.terminate_at
-            && now >= at
-        {
-            self.out.push(Effect::Exit);
-        }
-        self.learn_identity();
+        self.adopt_identity(now);
+        self.learn_identity(now);
         if self.is_ending() {
+            self.local.may_return = None;
             self.care_ending(now);
         } else {
             self.care_held(now);
         }
+        self.keep_at_orders(now);
+    }
+
+    /// A member whose memory was lost or damaged takes its identity from the record: that its claim is the one the record
+    /// names proves that the data on it is this member's. The gate then applies to it as to any other.
+    fn adopt_identity(&mut self, now: Timestamp) {
+        if self.durable.identity.is_some() || !self.claim_is_known() || !self.local.pauses.over(Chore::Memory, now) {
+            return;
+        }
+        let Some(Some(facts)) = &self.learning.record else {
+            return;
+        };
+        let record = &facts.record;
+        let Some(member) = record.members.get(self.own()) else {
+            return;
+        };
+        if self.durable.claim.as_ref() != Some(&member.claim) || record.retired.contains_key(&member.identity) {
+            return;
+        }
+        let identity = member.identity.clone();
+        let lies_here = self.is_held()
+            && match &self.volume {
+                Some(VolumeState::HoldsUnknown) => true,
+                Some(VolumeState::Holds(found)) => *found == identity,
+                Some(VolumeState::Empty | VolumeState::Unreadable) | None => false,
+            };
+        let runs_here = self.runs() && self.database.identity.as_ref() == Some(&identity);
+        if !lies_here && !runs_here {
+            return;
+        }
+        let (cluster, epoch) = (record.cluster.clone(), record.epoch);
+        self.durable.cluster.get_or_insert(cluster);
+        self.durable.identity = Some(identity.clone());
+        if lies_here {
+            self.volume = Some(VolumeState::Holds(identity.clone()));
+        }
+        let subject = self.own().to_string();
+        self.tell(
+            now,
+            epoch,
+            vec![Reason {
+                verdict: Verdict::Done,
+                subject,
+                rule: Rule::PeersDecide,
+                fact: format!("its memory did not say whose data lies here; the record names this claim: {identity}"),
+            }],
+        );
+        self.keep_then(Vec::new());
+    }
+
+    fn runs(&self) -> bool {
+        self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }))
+    }
+
+    /// The own claim, from the API in this life; or as remembered, where the pod is the one remembered with it: a pod
+    /// never changes its claim.
+    pub(crate) fn claim_is_known(&self) -> bool {
+        self.learning.claim_read || (self.durable.claim.is_some() && self.durable.pod.as_ref() == Some(&self.setup.pod))
+    }
+
+    /// An obeyed order whose act the launcher does not show was refused, or lost with an earlier life of this pilot: asked
+    /// again, with a pause, until the launcher shows it.
+    fn keep_at_orders(&mut self, now: Timestamp) {
+        let Some(status) = &self.launcher else {
+            return;
+        };
+        if !self.local.acts.is_empty() || self.leaving {
+            return;
+        }
+        let runs_or_will = matches!(status.process, ProcessState::Running { .. } | ProcessState::Backoff { .. });
+        let act = match self.durable.last_obeyed(&self.setup.pod) {
+            Some((operation, OrderName::Leave)) => {
+                let taken = status.leave.as_ref().is_some_and(|l| l.operation == operation);
+                (!taken && !self.durable.left).then_some(LocalAct::Leave { operation })
+            }
+            Some((operation, OrderName::EndAfterLeave)) => {
+                (runs_or_will || status.permission.is_some()).then_some(LocalAct::EndAfterLeave { operation })
+            }
+            Some((_, OrderName::EndAndReturn)) => {
+                let still = status.terminating && self.local.return_in == Some(status.life);
+                (still && runs_or_will).then_some(LocalAct::DrainAndStop)
+            }
+            // Whether a start is still wanted is for the coordinator to say again.
+            Some((_, OrderName::Found | OrderName::Join)) | None => None,
+        };
+        if let Some(act) = act
+            && self.local.pauses.over(Chore::from(&act), now)
+        {
+            let effect = self.local_effect(act);
+            self.out.push(effect);
+        }
+    }
+
+    /// Whether a start that was ordered before may be tried again: nothing is under way, and no pause runs.
+    pub(crate) fn may_try_to_start(&self, now: Timestamp) -> bool {
+        self.local.acts.is_empty()
+            && self.local.pauses.over(Chore::Start, now)
+            && self.local.pauses.over(Chore::MoveAside, now)
+    }
+
+    /// Likewise for draining.
+    pub(crate) fn may_try_to_drain(&self, now: Timestamp) -> bool {
+        self.local.acts.is_empty() && self.local.pauses.over(Chore::Drain, now)
     }
 
     /// The identity the database gave itself is remembered, and the permission on disk is made out to it.
-    fn learn_identity(&mut self) {
+    fn learn_identity(&mut self, now: Timestamp) {
+        if !self.local.pauses.over(Chore::Memory, now) || !self.local.pauses.over(Chore::Start, now) {
+            return;
+        }
         let Some(identity) = self.database.identity.clone() else {
             return;
         };
-        let running = self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }));
+        let running = self.runs();
         if self.durable.identity.is_none() && running && self.durable.begun_under.is_some() {
             self.durable.identity = Some(identity);
             self.keep_then(Vec::new());
@@ -146,25 +273,14 @@ impl Pilot {
 
     /// The gate: a member that was one before may start again by the API's word, or that of a majority of peers.
     fn care_held(&mut self, now: Timestamp) {
-        if !self.is_held() || !self.local.acts.is_empty() || self.leaving {
+        if !self.may_return() {
+            self.local.may_return = None;
             return;
         }
-        let Some(identity) = self.durable.identity.clone() else {
-            return;
-        };
-        if self.database_left() {
+        let since = *self.local.may_return.get_or_insert(now);
+        if self.leaving || !self.may_try_to_start(now) || !self.local.pauses.over(Chore::Memory, now) {
             return;
         }
-        let held_data = matches!(&self.volume, Some(VolumeState::Holds(found)) if *found == identity);
-        if !held_data {
-            return;
-        }
-        if self.local.may_return.is_none() && (self.api_says_current(&identity) || self.peers_say_current(&identity)) {
-            self.local.may_return = Some(now);
-        }
-        let Some(since) = self.local.may_return else {
-            return;
-        };
         let others = self.durable.roster.iter().filter(|v| v.name != *self.own()).count();
         let seen = self.view.live().count();
         if seen < others && now.since(since) < GATHER {
@@ -173,6 +289,18 @@ impl Pilot {
         self.durable.pod = Some(self.setup.pod.clone());
         let effects = self.start_effect(StartAs::Returner);
         self.keep_then(effects);
+    }
+
+    /// Whether what lies here is a current member's, by the API's word or that of peers, and waits to be started.
+    fn may_return(&self) -> bool {
+        let Some(identity) = &self.durable.identity else {
+            return false;
+        };
+        let lies_here = matches!(&self.volume, Some(VolumeState::Holds(found)) if found == identity);
+        self.is_held()
+            && lies_here
+            && !self.database_left()
+            && (self.api_says_current(identity) || self.peers_say_current(identity))
     }
 
     /// This member has left for good, or its leave program said so in this pod.
@@ -205,7 +333,7 @@ impl Pilot {
             })
         };
         let count = roster.iter().filter(|v| says(&v.name)).count();
-        !roster.is_empty() && count * 2 > roster.len() && self.learning.claim_read
+        !roster.is_empty() && count * 2 > roster.len() && self.claim_is_known()
     }
 
     /// The pod, or the database's container, is ending: the coordinator says whether for good.
@@ -213,11 +341,11 @@ impl Pilot {
         if self.leadership.is_some() {
             self.hand_over(now, "its pod is ending");
         }
-        if !self.local.grace_asked {
+        if !self.local.grace_asked && self.local.pauses.over(Chore::Deadline, now) {
             self.local.grace_asked = true;
             self.call(now, Purpose::Grace, Call::GetOwnPod);
         }
-        if self.is_held() && !self.local.drained && self.local.acts.is_empty() {
+        if self.is_held() && !self.local.drained && self.may_try_to_drain(now) {
             // Nothing runs that would have to be drained.
             self.local.drained = true;
             let effect = self.local_effect(LocalAct::DrainAndStop);
@@ -243,7 +371,10 @@ impl Pilot {
                     self.out.push(effect);
                 }
             }
-            Err(Failure::Ambiguous(_)) => self.local.grace_asked = false,
+            Err(Failure::Ambiguous(_)) => {
+                self.local.pauses.failed(Chore::Deadline, now);
+                self.local.grace_asked = false;
+            }
             Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {}
         }
     }
@@ -270,17 +401,18 @@ impl Pilot {
         match (result, act) {
             (Err(why), act) => {
                 self.local.trouble = Some(format!("{}: {why}", act_word(&act)));
+                self.local.pauses.failed(Chore::from(&act), now);
                 match act {
                     LocalAct::MoveAside { .. } => self.local.then_join = None,
                     LocalAct::DrainAndStop => self.local.drained = false,
-                    LocalAct::Start { .. }
-                    | LocalAct::Leave { .. }
-                    | LocalAct::EndAfterLeave { .. }
-                    | LocalAct::Deadline(_) => {}
+                    LocalAct::Start { .. } => self.local.started = None,
+                    LocalAct::Deadline(_) => self.local.grace_asked = false,
+                    LocalAct::Leave { .. } | LocalAct::EndAfterLeave { .. } => {}
                 }
             }
             (Ok(()), LocalAct::MoveAside { .. }) => {
                 self.local.trouble = None;
+                self.local.pauses.forget(Chore::MoveAside);
                 self.volume = Some(VolumeState::Empty);
                 self.durable.identity = None;
                 self.durable.left = false;
@@ -292,27 +424,30 @@ impl Pilot {
             }
             (
                 Ok(()),
-                LocalAct::Start { .. }
+                act @ (LocalAct::Start { .. }
                 | LocalAct::Leave { .. }
                 | LocalAct::EndAfterLeave { .. }
                 | LocalAct::DrainAndStop
-                | LocalAct::Deadline(_),
-            ) => self.local.trouble = None,
+                | LocalAct::Deadline(_)),
+            ) => {
+                self.local.trouble = None;
+                self.local.pauses.accepted(Chore::from(&act), now);
+            }
         }
         self.poke(now);
     }
 
     /// Whether this member waits for a coordinator's grant.
-    pub(crate) fn wants_start(&self) -> bool {
+    pub(crate) fn wants_start(&self, now: Timestamp) -> bool {
         if !self.is_held()
             || self.is_ending()
             || self.leaving
-            || !self.local.acts.is_empty()
+            || !self.may_try_to_start(now)
             || !self.learning.claim_read
         {
             return false;
         }
-        if self.local.then_join.is_some() || self.local.may_return.is_some() {
+        if self.local.then_join.is_some() || self.may_return() {
             return false;
         }
         match (&self.volume, &self.durable.identity) {

@@ -13,16 +13,20 @@ use std::time::Duration;
 
 /// A coordinator that asks is believed for so long after its last question.
 const HEARD: Duration = Duration::from_secs(4);
-/// Ended lives remembered.
+/// Ended lives remembered; the oldest news goes first.
 const ENDED: usize = 64;
+/// What another pilot told of an ended process counts for so long: afterwards its report says so, or nobody does.
+const TOLD: Duration = Duration::from_secs(10);
+/// Lives that a report names as ended, and as many as silent.
+const NAMED: usize = 8;
 
 /// What is known of the others' processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mesh {
-    /// Lives whose process this pilot found ended.
-    pub(crate) ended: BTreeSet<PilotId>,
-    /// Who told that a life has ended.
-    pub(crate) told: BTreeMap<PilotId, BTreeSet<PilotName>>,
+    /// Lives whose process this pilot found ended, and when.
+    ended: BTreeMap<PilotId, Timestamp>,
+    /// Who told that a life has ended, and when.
+    told: BTreeMap<PilotId, BTreeMap<PilotName, Timestamp>>,
     /// The coordinator that asked last, and when.
     pub(crate) asked_by: Option<(Promise, Timestamp)>,
     /// The streams wanted last.
@@ -34,6 +38,41 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn forget_who_spoke(&mut self) {
         self.asked_by = None;
+    }
+
+    /// Whether this pilot found the process of that life ended.
+    pub(crate) fn found_ended(&self, id: &PilotId) -> bool {
+        self.ended.contains_key(id)
+    }
+
+    fn find_ended(&mut self, now: Timestamp, id: &PilotId) {
+        self.ended.insert(id.clone(), now);
+        if self.ended.len() > ENDED
+            && let Some(oldest) = self.ended.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone())
+        {
+            self.ended.remove(&oldest);
+        }
+    }
+
+    fn hear_ended(&mut self, now: Timestamp, from: &PilotName, who: PilotId) {
+        self.told.retain(|_, by| {
+            by.retain(|_, at| now.since(*at) < TOLD);
+            !by.is_empty()
+        });
+        let newest = |by: &BTreeMap<PilotName, Timestamp>| by.values().max().copied().unwrap_or_default();
+        if self.told.len() >= ENDED
+            && !self.told.contains_key(&who)
+            && let Some(oldest) = self.told.iter().min_by_key(|(_, by)| newest(by)).map(|(id, _)| id.clone())
+        {
+            self.told.remove(&oldest);
+        }
+        self.told.entry(who).or_default().insert(from.clone(), now);
+    }
+
+    /// Who told lately that this life has ended.
+    pub(crate) fn told_ended(&self, now: Timestamp, id: &PilotId) -> BTreeSet<PilotName> {
+        let by = self.told.get(id).into_iter().flatten();
+        by.filter(|(_, at)| now.since(**at) < TOLD).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -53,7 +92,7 @@ impl Pilot {
         asked
             .into_iter()
             .chain(told)
-            .filter(|(id, _)| !self.mesh.ended.contains(id) && id != &self.setup.id)
+            .filter(|(id, _)| !self.mesh.found_ended(id) && id != &self.setup.id)
             .filter(|(id, _)| !self.superseded(id))
             .max_by_key(|(_, epoch)| *epoch)
     }
@@ -72,14 +111,11 @@ impl Pilot {
         if !process_ended {
             return;
         }
-        if self.mesh.ended.len() >= ENDED {
-            self.mesh.ended.pop_first();
-        }
-        self.mesh.ended.insert(peer.clone());
+        self.mesh.find_ended(now, peer);
         // Whoever is first in line should not wait for gossip to bring the evidence together.
         let id = self.setup.id.clone();
         let line = candidates(&id, &self.report(now), &self.view);
-        for next in line.into_iter().filter(|c| *c != id && !self.mesh.ended.contains(c)).take(2) {
+        for next in line.into_iter().filter(|c| *c != id && !self.mesh.found_ended(c)).take(2) {
             self.out.push(Effect::Send(next.name, Message::Ended { who: peer.clone() }));
         }
         self.poke(now);
@@ -87,13 +123,28 @@ impl Pilot {
 
     /// The lives this pilot holds silent.
     pub(crate) fn silent(&self) -> Vec<PilotId> {
-        self.view
+        let mut silent: Vec<PilotId> = self
+            .view
             .peers
             .iter()
             .map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation })
             .filter(|id| holds_silent(id, &self.view))
-            .take(8)
-            .collect()
+            .collect();
+        silent.sort_by_key(|id| !self.was_asked_by(id));
+        silent.truncate(NAMED);
+        silent
+    }
+
+    /// The lives whose process this pilot found ended: the last coordinator first, then the latest news.
+    pub(crate) fn ended(&self) -> Vec<PilotId> {
+        let mut ended: Vec<(&PilotId, &Timestamp)> = self.mesh.ended.iter().collect();
+        ended.sort_by_key(|(id, at)| (!self.was_asked_by(id), std::cmp::Reverse(**at)));
+        ended.into_iter().take(NAMED).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether this is the life that has this pilot's promise: the one whose end others wait to hear of.
+    fn was_asked_by(&self, id: &PilotId) -> bool {
+        self.durable.promise.as_ref().is_some_and(|p| p.holder == *id)
     }
 
     pub(crate) fn take_message(&mut self, now: Timestamp, from: &PilotId, message: Message) {
@@ -109,6 +160,7 @@ impl Pilot {
                 }
                 let answer = self.promise(&promise, round);
                 if answer {
+                    self.election.asked_again(from, promise.epoch);
                     self.mesh.asked_by = Some((promise, now));
                     self.mesh.named = false;
                     if !roster.is_empty() {
@@ -122,18 +174,13 @@ impl Pilot {
             Message::Fetch { epoch, sequence, nonce } => self.fetched(now, from, epoch, sequence, nonce),
             Message::Deliver { nonce, valid_for, order } => self.delivered(now, from, nonce, valid_for, order),
             Message::Outcome { epoch, sequence, outcome } => self.outcome(now, epoch, sequence, &outcome),
-            Message::Ended { who } => {
-                if self.mesh.told.len() >= ENDED {
-                    self.mesh.told.pop_first();
-                }
-                self.mesh.told.entry(who).or_default().insert(from.name.clone());
-            }
+            Message::Ended { who } => self.mesh.hear_ended(now, &from.name, who),
             Message::Handover { epoch, next } => {
                 let current = self.mesh.asked_by.as_ref().is_some_and(|(p, _)| p.holder == *from && p.epoch <= epoch);
                 if current {
                     self.mesh.asked_by = None;
                 }
-                self.election.handed_over(from);
+                self.election.handed_over(from, epoch);
                 self.mesh.named = next.as_ref() == Some(&self.setup.id);
             }
             Message::LookAtMe => self.poke(now),
@@ -150,9 +197,11 @@ impl Pilot {
         }
         let answer =
             Effect::Send(to, Message::Promised { epoch: asked.epoch, round, claim: self.durable.claim.clone() });
-        if self.kept_promise.as_ref() == Some(asked) {
+        if self.on_disk.promise.as_ref() == Some(asked) {
             self.out.push(answer);
-        } else if let Some(waiting) = self.waiting_for_disk.values_mut().find(|w| w.promise.as_ref() == Some(asked)) {
+        } else if let Some(waiting) =
+            self.waiting_for_disk.values_mut().find(|w| w.durable.promise.as_ref() == Some(asked))
+        {
             waiting.effects.push(answer);
         } else {
             self.durable.promise = Some(asked.clone());
@@ -160,7 +209,8 @@ impl Pilot {
             self.keep_then(vec![answer]);
         }
         if asked.holder != self.setup.id && self.leadership.as_ref().is_some_and(|l| l.epoch < asked.epoch) {
-            self.leadership = None;
+            let now = self.last_event.unwrap_or_default();
+            self.step_down(now, &format!("{} asks at epoch {}", asked.holder, asked.epoch));
         }
         true
     }

@@ -10,6 +10,7 @@ mod election;
 mod local;
 mod mesh;
 mod orders;
+mod pause;
 mod reporting;
 pub mod state;
 #[cfg(test)]
@@ -21,12 +22,12 @@ use crate::kubernetes::call::{Answer, Call, Failure};
 use coordinator::Leadership;
 use decisions::Log;
 use durable::Durable;
+use pause::Chore;
 use policies::decide::Bounds;
 use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, PilotId, PilotName, Uid};
 use protocol::launcher::LauncherStatus;
-use protocol::promise::Promise;
 use protocol::report::{ApiReach, Brief, Report};
 use protocol::time::{Millis, Timestamp};
 use protocol::view::View;
@@ -108,6 +109,10 @@ enum Purpose {
     Observe(u64),
     /// A governed act.
     Act,
+    /// A governed act that was under way when its sender gave up leadership.
+    LastAct,
+    /// A renewal, likewise.
+    LastRenew,
     /// The grace period of the own pod.
     Grace,
     /// An event for people.
@@ -121,10 +126,10 @@ struct Pending {
     sent: Timestamp,
 }
 
-/// What waits for the disk, and the promise that will be on it then.
+/// What waits for the disk, and the memory that will be on it then.
 #[derive(Debug, Clone)]
 struct Waiting {
-    promise: Option<Promise>,
+    durable: Durable,
     effects: Vec<Effect>,
 }
 
@@ -146,8 +151,8 @@ pub struct Pilot {
     kept: u64,
     asked_to_keep: u64,
     waiting_for_disk: BTreeMap<u64, Waiting>,
-    /// The promise that is on disk for certain.
-    kept_promise: Option<Promise>,
+    /// The memory that is on disk for certain.
+    on_disk: Durable,
     disk_trouble: Option<String>,
     floor_known: bool,
 
@@ -188,7 +193,7 @@ impl Pilot {
             kept: 0,
             asked_to_keep: 0,
             waiting_for_disk: BTreeMap::new(),
-            kept_promise: setup.durable.promise.clone(),
+            on_disk: setup.durable.clone(),
             disk_trouble: None,
             floor_known: false,
             started: None,
@@ -229,7 +234,7 @@ impl Pilot {
             Event::Message(from, message) => self.take_message(now, &from, message),
             Event::Api { id, result } => self.take_answer(now, id, result),
             Event::Kept(number) => self.take_kept(number),
-            Event::NotKept(number, why) => self.not_kept(number, why),
+            Event::NotKept(number, why) => self.not_kept(now, number, why),
             Event::Launcher(status) => self.take_launcher(now, status.map(|s| *s)),
             Event::Database(state) => self.take_database(*state),
             Event::Volume(volume) => self.volume = Some(volume),
@@ -249,6 +254,7 @@ impl Pilot {
         self.coordinate(now);
         self.keep_streams();
         self.publish(now);
+        self.end_in_time(now);
     }
 
     /// A process that was asleep distrusts itself: what it believed of leadership and of others is from before.
@@ -266,7 +272,7 @@ impl Pilot {
     }
 
     fn take_view(&mut self, now: Timestamp, view: View) {
-        let changed = !same_reports(&self.view, &view);
+        let changed = !same_facts(&self.view, &view);
         for (_, _, report) in view.live() {
             self.heard.extend(report.why.iter().cloned());
         }
@@ -288,6 +294,9 @@ impl Pilot {
         let began =
             status.as_ref().is_some_and(|s| s.terminating) && !self.launcher.as_ref().is_some_and(|s| s.terminating);
         self.launcher = status;
+        if !self.is_held() {
+            self.local.pauses.forget(Chore::Start);
+        }
         if began {
             self.local.began_to_end(now);
             self.poke(now);
@@ -327,11 +336,13 @@ impl Pilot {
             Purpose::TookIt { sent, patience, epoch } => self.took_it(now, sent, patience, epoch, result),
             Purpose::Renew => self.renew_result(now, pending.sent, result),
             Purpose::Renewed { sent } => self.renewed(now, sent, result),
-            Purpose::Release => self.released(),
             Purpose::Observe(round) => self.observed(now, round, result),
             Purpose::Act => self.acted(now, &pending.call, result),
+            // What it came to is for the next coordinator to see; here only that it is over counts.
+            Purpose::LastAct => {}
+            Purpose::LastRenew => self.last_renewed(result),
             Purpose::Grace => self.grace_known(now, result),
-            Purpose::Tell => {}
+            Purpose::Release | Purpose::Tell => {}
         }
     }
 
@@ -344,18 +355,18 @@ impl Pilot {
     /// Keeps the memory on disk, and holds these effects back until it is there.
     fn keep_then(&mut self, effects: Vec<Effect>) {
         self.asked_to_keep += 1;
-        let promise = self.durable.promise.clone();
-        self.waiting_for_disk.insert(self.asked_to_keep, Waiting { promise, effects });
+        self.waiting_for_disk.insert(self.asked_to_keep, Waiting { durable: self.durable.clone(), effects });
         self.out.push(Effect::Keep(self.asked_to_keep, Box::new(self.durable.clone())));
     }
 
     fn take_kept(&mut self, number: u64) {
         self.kept = self.kept.max(number);
         self.disk_trouble = None;
+        self.local.pauses.forget(Chore::Memory);
         let later = self.waiting_for_disk.split_off(&(self.kept + 1));
         let ready = std::mem::replace(&mut self.waiting_for_disk, later);
         for waiting in ready.into_values() {
-            self.kept_promise = waiting.promise;
+            self.on_disk = waiting.durable;
             for effect in waiting.effects {
                 if let Effect::Send(name, message) = &effect
                     && *name == self.setup.id.name
@@ -368,10 +379,26 @@ impl Pilot {
         }
     }
 
-    /// Nothing that waited for the disk may happen: it is dropped, and said.
-    fn not_kept(&mut self, number: u64, why: String) {
-        self.waiting_for_disk.remove(&number);
+    /// Nothing that waited for the disk may happen: it is dropped, and with it the memory of it, so that whoever asks
+    /// again is not told that it was done.
+    fn not_kept(&mut self, now: Timestamp, number: u64, why: String) {
         self.disk_trouble = Some(why);
+        self.local.pauses.failed(Chore::Memory, now);
+        if number < self.asked_to_keep {
+            // A later writing is under way that holds all of it. What waits is decided by that one.
+            return;
+        }
+        for waiting in std::mem::take(&mut self.waiting_for_disk).into_values() {
+            for effect in waiting.effects {
+                if let Effect::Local(id, _) = effect {
+                    self.take_local(now, id, Err("the pilot's memory could not be written".to_owned()));
+                }
+            }
+        }
+        // What was read from others is no word of ours, and stays.
+        let floor = self.durable.floor.max(self.on_disk.floor);
+        let (claim, roster) = (self.durable.claim.take(), std::mem::take(&mut self.durable.roster));
+        self.durable = Durable { floor, claim, roster, ..self.on_disk.clone() };
     }
 
     fn own(&self) -> &PilotName {
@@ -394,8 +421,11 @@ impl Pilot {
     }
 }
 
-/// Whether two views carry the same liveness and the same reports.
-fn same_reports(a: &View, b: &View) -> bool {
+/// Whether two views carry the same liveness and the same facts that a decision can turn on.
+///
+/// Bytes held, moved and free change all the time: a coordinator that looked at the world for each of them would ask
+/// the API more often the more members there are.
+fn same_facts(a: &View, b: &View) -> bool {
     a.peers.len() == b.peers.len()
         && a.peers.iter().all(|(name, peer)| {
             b.peers.get(name).is_some_and(|other| {
@@ -403,7 +433,7 @@ fn same_reports(a: &View, b: &View) -> bool {
                     && other.liveness == peer.liveness
                     && match (&peer.report, &other.report) {
                         (Some(a), Some(b)) => {
-                            a.database == b.database
+                            telling(&a.database) == telling(&b.database)
                                 && a.ring == b.ring
                                 && a.about == b.about
                                 && a.mesh.obeyed == b.mesh.obeyed
@@ -413,4 +443,9 @@ fn same_reports(a: &View, b: &View) -> bool {
                     }
             })
         })
+}
+
+/// A database's report without what changes all the time.
+fn telling(report: &protocol::report::DatabaseReport) -> protocol::report::DatabaseReport {
+    protocol::report::DatabaseReport { streaming: None, load: None, disk: None, ..report.clone() }
 }

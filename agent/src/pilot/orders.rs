@@ -111,7 +111,7 @@ impl Pilot {
             self.orders.given.clear();
             return;
         };
-        if !leading.is_valid(now) {
+        if !leading.is_valid(now) || leading.hears_nobody(&self.view) {
             return;
         }
         let left = leading.valid_until.since(now).min(FRESH_ORDER);
@@ -171,9 +171,7 @@ impl Pilot {
             self.out.push(answer(Outcome::Refused(why)));
             return;
         }
-        if self.durable.has_obeyed(&order.operation, name, &order.pod)
-            && !matches!(order.kind, OrderKind::Found { .. } | OrderKind::Join { .. })
-        {
+        if self.durable.has_obeyed(&order.operation, name, &order.pod) && !self.is_to_be_done_again(now, &order.kind) {
             self.out.push(answer(Outcome::Obeyed));
             return;
         }
@@ -208,12 +206,26 @@ impl Pilot {
             OrderKind::EndAfterLeave => {
                 let operation = order.operation;
                 self.durable.left = true;
+                self.local.has_left();
                 effects.push(self.local_effect(LocalAct::EndAfterLeave { operation }));
             }
-            OrderKind::EndAndReturn => effects.push(self.local_effect(LocalAct::DrainAndStop)),
+            OrderKind::EndAndReturn => {
+                self.local.return_in = self.launcher.as_ref().map(|s| s.life);
+                effects.push(self.local_effect(LocalAct::DrainAndStop));
+            }
         }
         self.local.forget_looks();
         self.keep_then(effects);
+    }
+
+    /// Whether an order that was obeyed before means another try. A start may have failed, and a container may end more
+    /// than once in the life of a pod. The others are kept at by this pilot itself, see `keep_at_orders`.
+    fn is_to_be_done_again(&self, now: Timestamp, kind: &OrderKind) -> bool {
+        match kind {
+            OrderKind::Found { .. } | OrderKind::Join { .. } => self.may_try_to_start(now),
+            OrderKind::EndAndReturn => self.may_try_to_drain(now),
+            OrderKind::Leave { .. } | OrderKind::EndAfterLeave => false,
+        }
     }
 
     fn may_obey(&self, order: &Order) -> Result<(), String> {

@@ -24,7 +24,7 @@ impl Pilot {
         Report {
             about: About {
                 pod: pod.clone(),
-                claim: self.durable.claim.clone().filter(|_| self.learning.claim_read),
+                claim: self.durable.claim.clone().filter(|_| self.claim_is_known()),
                 cluster: self.durable.cluster.clone(),
                 stream: self.setup.stream,
                 http: self.setup.http,
@@ -55,7 +55,7 @@ impl Pilot {
                 unintended_ends: launcher.map_or(0, |s| s.unintended_ends),
                 terminating: launcher.is_some_and(|s| s.terminating),
                 leave: launcher.and_then(|s| s.leave.as_ref()).map(|l| (l.operation.clone(), l.done)),
-                wants_start: self.wants_start(),
+                wants_start: self.wants_start(now),
             },
             ring: self.database.ring.clone(),
             mesh: MeshReport {
@@ -65,7 +65,7 @@ impl Pilot {
                     None => Role::Follower,
                 },
                 api: self.api,
-                ended: self.mesh.ended.iter().rev().take(8).cloned().collect(),
+                ended: self.ended(),
                 silent: self.silent(),
                 obeyed: self.durable.last_obeyed(pod),
                 keys: Vec::new(),

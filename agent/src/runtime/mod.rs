@@ -4,6 +4,7 @@ pub mod api;
 pub mod keeper;
 pub mod member;
 pub mod mesh_view;
+mod seeds;
 pub mod settings;
 
 use crate::effect::Effect;
@@ -27,6 +28,7 @@ use protocol::message::Message;
 use protocol::report::{Report, Role};
 use protocol::time::Timestamp;
 use rand::RngExt;
+use seeds::Seeds;
 use settings::AgentSettings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -38,7 +40,7 @@ use tokio::sync::{mpsc, watch};
 
 /// How often the machine is woken when nothing happens.
 const TICK: Duration = Duration::from_millis(200);
-/// How often seeds are resolved, files are looked at and the state is renewed for readers.
+/// How often files are looked at and the state is renewed for readers.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Why an agent ended.
@@ -140,6 +142,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let mesh = ClusterId::new(settings.mesh.clone());
 
     let mut last_life = generation;
+    let seeds = Seeds { names: settings.seeds.clone(), file: settings.seed_file.clone() };
+    let first_seeds = seeds.resolve().await;
     let mut gossip = ChitchatMembership::start(GossipStart {
         settings: gossip_settings(&policy),
         name: settings.pod.clone(),
@@ -148,7 +152,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         advertise: SocketAddr::new(settings.address, settings.gossip.port()),
         cluster: mesh.clone(),
         ring: keys.ring(),
-        seeds: resolve(&settings).await,
+        seeds: first_seeds.clone(),
         next_generation: Box::new(move |given| {
             // A life of the process leaves room for these before the next one's.
             last_life = protocol::id::Generation(last_life.max(given).0.saturating_add(1));
@@ -231,7 +235,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
     let mut cuts = String::new();
-    let mut rounds = 0u32;
+    let mut seeds = seeds.watch(first_seeds);
 
     while !shell.ended {
         let event = tokio::select! {
@@ -245,6 +249,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
                     return Err(AgentError::NewLife);
                 }
                 shell.remember(&view);
+                shell.board.set_gossip(view.counters);
                 Event::View(Box::new(mesh_view::translate(&view)))
             }
             Some(event) = stream_events.recv() => match shell.stream_event(event) {
@@ -271,13 +276,13 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
                 }
             },
             Some(event) = inbox.recv() => event,
+            Ok(()) = seeds.changed() => {
+                gossip.seeds(&seeds.borrow_and_update());
+                continue;
+            }
             _ = terminate.recv() => Event::Terminate,
             _ = interrupt.recv() => Event::Terminate,
             _ = house.tick() => {
-                rounds = rounds.wrapping_add(1);
-                if rounds % 5 == 1 {
-                    gossip.seeds(&resolve(&settings).await);
-                }
                 if let Some(path) = &settings.cuts {
                     let text = std::fs::read_to_string(path).unwrap_or_default();
                     if text != cuts {
@@ -328,6 +333,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             *w = Watched { process: process.clone(), identity: identity.clone() };
             changed
         });
+        shell.board.set_streams(shell.streams.counters());
         shell.show();
     }
     gossip.depart().await;
@@ -554,23 +560,4 @@ fn parse_cut(text: &str) -> Cut {
     }
     let names: BTreeSet<PilotName> = text.split_whitespace().filter_map(|n| PilotName::parse(n).ok()).collect();
     if names.is_empty() { Cut::Nobody } else { Cut::From(names) }
-}
-
-async fn resolve(settings: &AgentSettings) -> Vec<SocketAddr> {
-    let mut seeds = settings.seeds.clone();
-    if let Some(path) = &settings.seed_file {
-        match std::fs::read_to_string(path) {
-            Ok(text) => seeds.extend(text.split_whitespace().map(ToOwned::to_owned)),
-            Err(error) => tracing::debug!(%error, "the seed file cannot be read just now"),
-        }
-    }
-    let mut found = Vec::new();
-    for seed in &seeds {
-        match tokio::time::timeout(Duration::from_secs(1), tokio::net::lookup_host(seed)).await {
-            Ok(Ok(addresses)) => found.extend(addresses),
-            Ok(Err(error)) => tracing::debug!(%seed, %error, "a seed has no address yet"),
-            Err(_) => tracing::debug!(%seed, "the name service is slow"),
-        }
-    }
-    found
 }

@@ -63,10 +63,8 @@ impl Table {
     /// When no member acknowledged it in time: it may be there or not.
     pub async fn write(&self, number: u64) -> Result<(), String> {
         let key = format!("{}{number:020}", self.prefix);
-        match self.ask(&ClientAsk::Write { key, value: self.payload.clone() }).await? {
-            ClientReply::Done => Ok(()),
-            other => Err(unexpected(other)),
-        }
+        let reply = self.ask(&ClientAsk::Write { key, value: self.payload.clone() }).await?;
+        if let ClientReply::Done = reply { Ok(()) } else { Err(unexpected(reply)) }
     }
 
     /// Whether a row is there, as a quorum has it.
@@ -75,9 +73,11 @@ impl Table {
     /// When no member could read it in time.
     pub async fn read(&self, number: u64) -> Result<bool, String> {
         let key = format!("{}{number:020}", self.prefix);
-        match self.ask(&ClientAsk::Read { key }).await? {
-            ClientReply::Value(value) => Ok(value.is_some_and(|value| value == self.payload)),
-            other => Err(unexpected(other)),
+        let reply = self.ask(&ClientAsk::Read { key }).await?;
+        if let ClientReply::Value(value) = reply {
+            Ok(value.is_some_and(|value| value == self.payload))
+        } else {
+            Err(unexpected(reply))
         }
     }
 
@@ -89,14 +89,11 @@ impl Table {
         let mut all = BTreeSet::new();
         for part in 0..PARTS {
             let ask = ClientAsk::List { prefix: self.prefix.clone(), part, parts: PARTS };
-            match self.ask(&ask).await? {
-                ClientReply::Keys(keys) => {
-                    for key in keys {
-                        let number = key.strip_prefix(&self.prefix).and_then(|digits| digits.parse().ok());
-                        all.insert(number.ok_or_else(|| format!("`{key}` is no numbered row: use another keyspace"))?);
-                    }
-                }
-                other => return Err(unexpected(other)),
+            let reply = self.ask(&ask).await?;
+            let ClientReply::Keys(keys) = reply else { return Err(unexpected(reply)) };
+            for key in keys {
+                let number = key.strip_prefix(&self.prefix).and_then(|digits| digits.parse().ok());
+                all.insert(number.ok_or_else(|| format!("`{key}` is no numbered row: use another keyspace"))?);
             }
         }
         Ok(all)

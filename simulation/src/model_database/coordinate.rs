@@ -98,13 +98,15 @@ fn ask_all<'a>(
 fn place(node: &Node, key: &str) -> (u64, Place) {
     let mut ring = node.ring.borrow_mut();
     ring.judge(node.now());
-    (ring.digest(), ring.place(key, node.config.behaviour.replication))
+    let place = ring.place(key, node.replication.get());
+    drop(ring);
+    (node.digest(), place)
 }
 
 /// Replicas that may answer; an error where they are too few for a quorum.
 fn available(node: &Node, place: &Place) -> Result<Vec<DatabaseIdentity>, Failure> {
     let up: Vec<_> = place.natural.iter().filter(|id| node.up(id)).cloned().collect();
-    let wanted = quorum(node.config.behaviour.replication);
+    let wanted = quorum(node.replication.get());
     if up.len() < wanted {
         return Err(Failure::For(format!("{} replicas are up but a quorum is {wanted}", up.len())));
     }
@@ -130,7 +132,7 @@ async fn write_once(node: &Rc<Node>, row: &Row) -> Result<(), Failure> {
     let (ring, place) = place(node, &row.key);
     let up = available(node, &place)?;
     let mut answers = ask_all(node, up.iter().chain(&place.pending), || PeerAsk::Put { ring, rows: vec![row.clone()] });
-    let mut missing = quorum(node.config.behaviour.replication);
+    let mut missing = quorum(node.replication.get());
     let mut pending: BTreeSet<_> = place.pending.iter().collect();
     let mut failures = Vec::new();
     while let Some(answer) = answers.join_next().await {
@@ -156,7 +158,7 @@ async fn read_once(node: &Rc<Node>, key: &str) -> Result<Option<String>, Failure
     let (ring, place) = place(node, key);
     let up = available(node, &place)?;
     let mut answers = ask_all(node, up.iter(), || PeerAsk::Get { ring, key: key.to_owned() });
-    let wanted = quorum(node.config.behaviour.replication);
+    let wanted = quorum(node.replication.get());
     let (mut said, mut failures) = (Vec::new(), Vec::new());
     while said.len() < wanted
         && let Some(answer) = answers.join_next().await
@@ -186,10 +188,10 @@ async fn read_once(node: &Rc<Node>, key: &str) -> Result<Option<String>, Failure
 }
 
 async fn list_once(node: &Rc<Node>, prefix: &str, part: u64, parts: u64) -> Result<Vec<String>, Failure> {
-    let ring = node.ring.borrow().digest();
+    let ring = node.digest();
     let mut members = node.ring.borrow().other_members();
     members.push(node.id.clone());
-    let replication = node.config.behaviour.replication;
+    let replication = node.replication.get();
     let spare = usize::try_from(replication).unwrap_or(usize::MAX).saturating_sub(quorum(replication));
     let wanted = members.len().saturating_sub(spare).max(1);
     let up = members.iter().filter(|id| node.up(id));

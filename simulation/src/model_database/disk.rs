@@ -28,6 +28,9 @@ pub(super) struct Notes {
     pub(super) cluster: String,
     pub(super) stage: Stage,
     pub(super) generation: u64,
+    /// Where it was changed since the configuration was rendered.
+    #[serde(default)]
+    pub(super) replication: Option<u32>,
     pub(super) ring: Vec<Entry>,
 }
 

@@ -92,7 +92,7 @@ fn living(node: &Node) -> Vec<DatabaseIdentity> {
 
 /// Returns the members that know of us: all of them, but so few that no quorum is among the others.
 async fn announce_join(node: &Rc<Node>) -> Result<Vec<DatabaseIdentity>, String> {
-    let spare = quorum(node.config.behaviour.replication).saturating_sub(1);
+    let spare = quorum(node.replication.get()).saturating_sub(1);
     // Members whose heartbeat was never seen to grow are given the time to show it, or to be found silent.
     let mut left = node.config.silence() + node.config.request();
     loop {
@@ -115,9 +115,9 @@ async fn fetch_from(node: &Rc<Node>, source: &DatabaseIdentity, first: bool) -> 
     let mut after = None;
     loop {
         let ask = PeerAsk::Fetch { joiner: node.id.clone(), after: after.clone() };
-        let (rows, left) = match tried(node, source, &ask).await? {
-            PeerReply::Page { rows, left } => (rows, left),
-            other => return Err(format!("{source}: {}", unexpected(&other))),
+        let reply = tried(node, source, &ask).await?;
+        let PeerReply::Page { rows, left } = reply else {
+            return Err(format!("{source}: {}", unexpected(&reply)));
         };
         let bytes: u64 = rows.iter().map(Row::bytes).sum();
         let done = node.progress.get().map_or(0, |p| p.done);
@@ -215,7 +215,7 @@ pub(super) fn begin_leave(node: &Rc<Node>) -> Result<(), String> {
 fn may_leave(node: &Node) -> Result<(), String> {
     let ring = node.ring.borrow();
     let others = ring.other_members();
-    let replication = usize::try_from(node.config.behaviour.replication).unwrap_or(usize::MAX);
+    let replication = usize::try_from(node.replication.get()).unwrap_or(usize::MAX);
     if others.len() < replication {
         return Err(format!(
             "not enough live nodes: {} others are members but each row has {replication} copies, so one would be lost; \
@@ -281,7 +281,7 @@ fn inheritance(node: &Node) -> (BTreeMap<DatabaseIdentity, Vec<String>>, u64) {
     let mut heirs: BTreeMap<DatabaseIdentity, Vec<String>> = BTreeMap::new();
     let mut total = 0;
     for (key, bytes) in disk.rows(None) {
-        let place = ring.place(key, node.config.behaviour.replication);
+        let place = ring.place(key, node.replication.get());
         // Rows kept from an earlier ring are not ours to hand over, but the replicas to be of others' rows may miss them.
         for heir in place.pending {
             total += bytes;
@@ -296,14 +296,16 @@ async fn hand_over(node: &Rc<Node>, heir: &DatabaseIdentity, rows: Vec<Row>, byt
         return Ok(());
     }
     for _ in 0..TRIES {
-        let ring = node.ring.borrow().digest();
-        match tried(node, heir, &PeerAsk::Put { ring, rows: rows.clone() }).await? {
-            PeerReply::Done => {
-                pace(node, bytes).await;
-                return Ok(());
-            }
-            PeerReply::OtherRing => node.gossip(heir).await?,
-            other => return Err(format!("{heir}: {}", unexpected(&other))),
+        let ring = node.digest();
+        let reply = tried(node, heir, &PeerAsk::Put { ring, rows: rows.clone() }).await?;
+        if let PeerReply::Done = reply {
+            pace(node, bytes).await;
+            return Ok(());
+        }
+        if let PeerReply::OtherRing = reply {
+            node.gossip(heir).await?;
+        } else {
+            return Err(format!("{heir}: {}", unexpected(&reply)));
         }
     }
     Err(format!("{heir} knows another ring again and again"))

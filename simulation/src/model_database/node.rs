@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) ring: RefCell<Ring>,
     pub(super) disk: RefCell<Disk>,
     pub(super) seeds: RefCell<Vec<IpAddr>>,
+    /// Copies of each row: as configured, or lowered since.
+    pub(super) replication: Cell<u32>,
     /// Bytes a second that a move may take.
     pub(super) rate: Cell<Option<u64>>,
     pub(super) progress: Cell<Option<Progress>>,
@@ -43,8 +45,10 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(config: ProcessConfig, id: DatabaseIdentity, disk: Disk, notes: Option<Notes>) -> Rc<Self> {
         let mut ring = Ring::new(id.clone(), config.silence());
-        let (stage, generation, known) = notes.map_or((Stage::New, 0, Vec::new()), |n| (n.stage, n.generation, n.ring));
+        let (stage, generation, known, lowered) =
+            notes.map_or((Stage::New, 0, Vec::new(), None), |n| (n.stage, n.generation, n.ring, n.replication));
         ring.merge(known, Duration::ZERO);
+        let replication = lowered.unwrap_or(config.behaviour.replication);
         Rc::new(Self {
             id,
             began: Instant::now(),
@@ -56,6 +60,7 @@ impl Node {
             ring: RefCell::new(ring),
             disk: RefCell::new(disk),
             seeds: RefCell::new(config.seeds.clone()),
+            replication: Cell::new(replication),
             rate: Cell::new(config.behaviour.stream_bytes_per_second),
             progress: Cell::new(None),
             leave_failure: RefCell::new(None),
@@ -119,7 +124,14 @@ impl Node {
     pub(super) fn note(&self) -> io::Result<()> {
         let ring = self.ring.borrow().entries().into_iter().filter(|e| e.id != self.id).collect();
         let cluster = self.config.cluster.clone();
-        let notes = Notes { cluster, stage: self.stage.get(), generation: self.generation.get(), ring };
+        let lowered = self.replication.get() != self.config.behaviour.replication;
+        let notes = Notes {
+            cluster,
+            stage: self.stage.get(),
+            generation: self.generation.get(),
+            replication: lowered.then(|| self.replication.get()),
+            ring,
+        };
         self.disk.borrow().note(&notes)
     }
 
@@ -138,12 +150,28 @@ impl Node {
             generation: self.generation.get(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ring: self.ring.borrow().shown(self.now()),
-            replication: self.config.behaviour.replication,
+            replication: self.replication.get(),
             streaming: self.progress.get(),
             rows,
             load,
             leave_failure: self.leave_failure.borrow().clone(),
         }
+    }
+
+    /// See [`Ring::digest`]; members that keep other numbers of copies are another ring too.
+    pub(super) fn digest(&self) -> u64 {
+        self.ring.borrow().digest().wrapping_add(u64::from(self.replication.get()))
+    }
+
+    /// Keeps fewer copies from now on. Rows that the replicas left over lack are not there any more for readers, as in
+    /// Cassandra before a repair.
+    pub(super) fn lower_replication(&self, copies: u32) -> Result<(), String> {
+        let now = self.replication.get();
+        if copies == 0 || copies > now {
+            return Err(format!("{copies} copies are asked for but it must be 1 to {now}: more would need a repair"));
+        }
+        self.replication.set(copies);
+        self.note().map_err(|e| format!("it could not be written down: {e}"))
     }
 
     /// Whether it lives, as far as we heard: unknown is not up.
@@ -209,12 +237,12 @@ impl Node {
     /// Gossip with one peer, both ways.
     pub(super) async fn gossip(&self, peer: &DatabaseIdentity) -> Result<(), String> {
         let entries = self.ring.borrow().entries();
-        match self.ask(peer, PeerAsk::Gossip(entries)).await? {
-            PeerReply::Gossip(entries) => {
-                self.merge(entries);
-                Ok(())
-            }
-            other => Err(unexpected(&other)),
+        let reply = self.ask(peer, PeerAsk::Gossip(entries)).await?;
+        if let PeerReply::Gossip(entries) = reply {
+            self.merge(entries);
+            Ok(())
+        } else {
+            Err(unexpected(&reply))
         }
     }
 

@@ -62,6 +62,10 @@ async fn tool(node: &Rc<Node>, operation: Operation) -> Answer {
             node.rate.set(bytes_per_second.map(|rate| rate.max(1)));
             Answer::Done
         }
+        Operation::LowerReplication(copies) => match node.lower_replication(copies) {
+            Ok(()) => Answer::Done,
+            Err(why) => Answer::Refused(why),
+        },
         Operation::Seeds(seeds) => {
             node.seeds.replace(seeds);
             Answer::Done
@@ -100,7 +104,7 @@ pub(super) fn answer(node: &Node, ask: PeerAsk) -> PeerReply {
     let may_hold = matches!(mode, Mode::Joining | Mode::Normal | Mode::Leaving);
     let holds = matches!(mode, Mode::Normal | Mode::Leaving);
     let refuse = || PeerReply::Refused(format!("does not serve: it is {mode:?}"));
-    let same = |ring: u64| ring == node.ring.borrow().digest();
+    let same = |ring: u64| ring == node.digest();
     match ask {
         // Whoever starts does not know its own next word yet; whoever has left has nothing to do with the ring.
         PeerAsk::Gossip(_) if matches!(mode, Mode::Starting | Mode::Left) => refuse(),
@@ -129,7 +133,7 @@ pub(super) fn answer(node: &Node, ask: PeerAsk) -> PeerReply {
         PeerAsk::Fetch { joiner, after } => {
             let ring = node.ring.borrow();
             let disk = node.disk.borrow();
-            let replication = node.config.behaviour.replication;
+            let replication = node.replication.get();
             let (mut rows, mut taken, mut left): (Vec<Row>, u64, u64) = (Vec::new(), 0, 0);
             for (key, bytes) in disk.rows(after.as_deref()) {
                 if !ring.place(key, replication).pending.contains(&joiner) {

@@ -81,7 +81,7 @@ pub enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("no sandbox runs in {dir}: start one with `sandbox up`{flag}", dir = dir.display())]
+    #[error("no sandbox runs in {dir}: start one with `sandbox up{flag}`", dir = dir.display())]
     NotRunning {
         /// The folder.
         dir: PathBuf,

@@ -101,6 +101,14 @@ pub enum HomeError {
     /// Every range of addresses is in use.
     #[error("all of 127.{}.0.0/16 to 127.{}.0.0/16 are taken by other sandboxes: stop one of them", OCTETS.start, OCTETS.end - 1)]
     NoAddresses,
+    /// Sockets in the folder would have no valid address.
+    #[error("the path of {dir} is {more} bytes too long for the sockets inside: choose a shorter one with --dir", dir = dir.display())]
+    TooLong {
+        /// The folder.
+        dir: PathBuf,
+        /// By so much.
+        more: usize,
+    },
     /// There is no place for the default folder.
     #[error("neither XDG_STATE_HOME nor HOME is set: choose a folder with --dir")]
     NoDefault,
@@ -164,6 +172,9 @@ impl Home {
         let dir = std::path::absolute(dir).map_err(failed("find", dir))?;
         let layout = Layout::new(&dir);
         let marker = layout.marker();
+        if let Some(more) = layout.too_long_by() {
+            return Err(HomeError::TooLong { dir, more });
+        }
         if !is_sandbox_or_empty(&layout)? {
             return Err(HomeError::Foreign { dir });
         }
@@ -249,7 +260,8 @@ fn forget(layout: &Layout) -> Result<(), HomeError> {
         if path == layout.lock() || path == layout.marker() {
             continue;
         }
-        let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(failed("remove", &path))?;
     }
     match fs::remove_file(layout.marker()) {

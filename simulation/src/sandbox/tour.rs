@@ -119,14 +119,16 @@ pub async fn run(options: TourOptions) -> Result<ExitCode, RunError> {
 async fn story(running: &mut Running) -> Result<(), StoryError> {
     let tale = running.tale.clone();
     let stage = &mut running.stage;
-    let next = || tale.send_modify(|tale| {
-        tale.end(true);
-        tale.begin();
-    });
+    let next = || {
+        tale.send_modify(|tale| {
+            tale.end(true);
+            tale.begin();
+        })
+    };
     next();
     steps::form(stage, 3).await?;
     next();
-    stage.say("the writer goes on until everything is over; its rows are counted above");
+    stage.say("the writer goes on until everything is over; rows are counted above");
     stage.start_writing();
     running.rows.send_replace(stage.writer.as_ref().map(crate::sandbox::client::RowWriter::count));
     steps::first_rows(stage).await?;
@@ -160,14 +162,17 @@ fn introduction(database: Kind, dir: &Path, kept: bool) -> Vec<String> {
         Kind::Cassandra => "real Apache Cassandra",
         Kind::Model => "the model database, a small store of our own",
     };
-    let fate = if kept { "kept" } else { "removed at the end; keep it with --keep or --dir" };
+    let fate = if kept { "kept" } else { "removed at the end but for --keep" };
     let mut lines = vec![
-        format!("The tour runs {what} on this machine, each with a pilot beside it, in about five minutes:"),
+        format!("The tour: {what} as processes of this machine,"),
+        "a pilot beside each, and no Kubernetes but a small one of our own. In about five".to_owned(),
+        "minutes it will:".to_owned(),
         String::new(),
     ];
     lines.extend(CHAPTERS.iter().enumerate().map(|(n, title)| format!("  {}. {title}", n + 1)));
     lines.push(String::new());
-    lines.push(format!("Data and logs: {} ({fate}). Ctrl-C ends it and leaves no process.", dir.display()));
+    lines.push("and then tell the evidence. Ctrl-C ends it at any time and leaves no process.".to_owned());
+    lines.push(format!("Data and logs: {} ({fate})", dir.display()));
     lines.push(String::new());
     lines
 }
@@ -191,7 +196,10 @@ fn conclusion(evidence: &Evidence, fault: Option<&str>, killed: &[String], good:
 fn where_it_lies(dir: &Path) -> Vec<String> {
     let dir = dir.display();
     vec![
-        format!("Data: {dir}/volumes   logs: {dir}/logs   what the API held: {dir}/objects.json"),
-        format!("The same cluster again: sandbox up --dir {dir}"),
+        String::new(),
+        format!("data      {dir}/volumes"),
+        format!("logs      {dir}/logs"),
+        format!("objects   {dir}/objects.json"),
+        format!("again     sandbox up --dir {dir}     (the same cluster, same host ids)"),
     ]
 }

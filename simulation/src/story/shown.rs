@@ -44,6 +44,112 @@ pub async fn founding_waits(stage: &mut Stage) -> Result<(), StoryError> {
     Ok(())
 }
 
+/// The leaving pod's own agent is killed and, in an ending pod, not restarted: the launcher carries the leave on alone.
+///
+/// # Errors
+/// When the leave does not end once.
+pub async fn leave_without_own_agent(stage: &mut Stage) -> Result<(), StoryError> {
+    steps::scale(stage, 4).await?;
+    let pod = "cassandra-3";
+    let before = stage.seen();
+    let identity = before.identity(pod);
+    let pids: BTreeMap<String, Option<u32>> =
+        before.pods.iter().filter(|p| p.name != pod).map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    let begun = Instant::now();
+    stage.sandbox.scale(3)?;
+    stage.until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving)).await?;
+    must(stage.sandbox.signal(pod, "pilot", Signal::Kill), format!("{pod} runs no pilot"))?;
+    let seen = stage.until("three members", PATIENCE, |s| s.is_settled(3)).await?;
+    let retired = seen.record.iter().flat_map(|r| r.retired.keys()).filter(|i| Some(i.to_string()) == identity).count();
+    must(retired == 1, format!("{identity:?} is retired {retired} times"))?;
+    for (name, pid) in pids {
+        must(seen.database_pid(&name) == pid, format!("the database of {name} was restarted"))?;
+    }
+    stage.evidence.step(
+        "kill -9 the leaving pod's own agent, not restarted",
+        begun.elapsed(),
+        None,
+        "the launcher finished alone, peers confirmed, no other database restarted",
+    );
+    Ok(())
+}
+
+/// The API is stopped while a member joins: the join goes on in the database and ends in the record when it is back.
+///
+/// # Errors
+/// When it does not end, or a database is restarted.
+pub async fn outage_in_mid_join(stage: &mut Stage) -> Result<(), StoryError> {
+    let before = stage.until("three members", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let pids: BTreeMap<String, Option<u32>> =
+        before.pods.iter().map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    let begun = Instant::now();
+    stage.sandbox.scale(4)?;
+    stage
+        .until("the new member starting", PATIENCE, |s| {
+            matches!(s.phase("cassandra-3"), Some(DatabasePhase::Starting | DatabasePhase::Joining))
+        })
+        .await?;
+    stage.sandbox.stop_api().await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    stage.sandbox.start_api().await?;
+    let seen = stage.until("four members", PATIENCE, |s| s.is_settled(4)).await?;
+    for (name, pid) in pids {
+        must(seen.database_pid(&name) == pid, format!("the database of {name} was restarted"))?;
+    }
+    stage.evidence.step(
+        "API server away for 25 s in mid-join",
+        begun.elapsed(),
+        None,
+        "the join ended, no database restarted",
+    );
+    steps::scale(stage, 3).await
+}
+
+/// Only one pilot reaches the API, then only another one: each time the one that can leads.
+///
+/// # Errors
+/// When anybody else does, or nobody.
+pub async fn who_reaches_the_api_leads(stage: &mut Stage) -> Result<(), StoryError> {
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
+    let (now, _) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
+    let others: Vec<String> = names.iter().filter(|n| **n != now).cloned().collect();
+    let begun = Instant::now();
+    let mut result = Ok(());
+    for able in &others {
+        for name in &names {
+            if name == able {
+                stage.sandbox.server().heal(name);
+            } else {
+                stage.sandbox.server().cut(name);
+            }
+        }
+        let leads = stage
+            .until(&format!("{able}, the only one that reaches the API, leading"), PATIENCE, |s| {
+                s.coordinator().is_some_and(|(n, _)| n == *able)
+                    && s.states.values().filter(|state| matches!(state.me.role, Role::Coordinator { .. })).count() == 1
+            })
+            .await;
+        if let Err(error) = leads {
+            result = Err(error);
+            break;
+        }
+    }
+    for name in &names {
+        stage.sandbox.server().heal(name);
+    }
+    result?;
+    stage.until("three members", PATIENCE, |s| s.is_settled(3)).await?;
+    stage.evidence.step(
+        "only one pilot reaches the API, then only another",
+        begun.elapsed(),
+        None,
+        format!("{} led, each when only it could", others.join(" and ")),
+    );
+    Ok(())
+}
+
 /// Begins to write.
 ///
 /// # Errors
@@ -125,8 +231,12 @@ fn children(pid: u32) -> Vec<u32> {
 /// # Errors
 /// When the old identity comes back, or its data is gone.
 pub async fn rejoin_on_kept_claim(stage: &mut Stage) -> Result<(), StoryError> {
-    let retired: BTreeSet<String> =
-        stage.seen().record.iter().flat_map(|r| r.retired.keys().map(ToString::to_string).collect::<Vec<_>>()).collect();
+    let retired: BTreeSet<String> = stage
+        .seen()
+        .record
+        .iter()
+        .flat_map(|r| r.retired.keys().map(ToString::to_string).collect::<Vec<_>>())
+        .collect();
     steps::scale(stage, 4).await?;
     let seen = stage.seen();
     let now = seen.identity("cassandra-3").ok_or_else(|| StoryError::Wrong("cassandra-3 has no identity".into()))?;
@@ -140,7 +250,8 @@ pub async fn rejoin_on_kept_claim(stage: &mut Stage) -> Result<(), StoryError> {
 
 fn find(folder: &Path, is: &dyn Fn(&str) -> bool, depth: u32) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
-        is(&entry.file_name().to_string_lossy()) || (depth > 0 && entry.path().is_dir() && find(&entry.path(), is, depth - 1))
+        is(&entry.file_name().to_string_lossy())
+            || (depth > 0 && entry.path().is_dir() && find(&entry.path(), is, depth - 1))
     })
 }
 
@@ -175,7 +286,10 @@ pub async fn refused_scale_in(stage: &mut Stage) -> Result<(), StoryError> {
         "told 3 -> 2 with RF 3",
         begun.elapsed(),
         None,
-        format!("size raised back after {:.1} s; drained and returned once, same host id; condition, Event, decision", raised.as_secs_f64()),
+        format!(
+            "size raised back after {:.1} s; drained and returned once, same host id; condition, Event, decision",
+            raised.as_secs_f64()
+        ),
     );
     Ok(())
 }
@@ -202,7 +316,8 @@ pub async fn kill_idle_coordinator(stage: &mut Stage) -> Result<(), StoryError> 
 /// # Errors
 /// When the write lands.
 pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> {
-    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
     let (old, epoch) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
     // Its next governed write: the record, for the intent that a larger size brings.
     let held = stage.sandbox.server().hold(Matcher::new(&old, Method::Put, "/configmaps/"));
@@ -213,9 +328,7 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
     must(stage.sandbox.signal(&old, "pilot", Signal::Stop), format!("{old} runs no pilot"))?;
     let begun = Instant::now();
     let next = stage
-        .until("the next coordinator's stamp", PATIENCE, |s| {
-            s.record.as_ref().is_some_and(|r| r.epoch > epoch)
-        })
+        .until("the next coordinator's stamp", PATIENCE, |s| s.record.as_ref().is_some_and(|r| r.epoch > epoch))
         .await;
     let took = begun.elapsed();
     held.release();
@@ -232,11 +345,12 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
                 .filter(|e| e.path.contains(&path) && e.sent_annotations.get("pilotmesh.io/epoch") == Some(&epoch))
                 .any(|e| e.status == 409)
         };
-        stage.until_true("the held write in the audit log", Duration::from_secs(60), move || {
-            let seen = looked();
-            async move { seen }
-        })
-        .await
+        stage
+            .until_true("the held write in the audit log", Duration::from_secs(60), move || {
+                let seen = looked();
+                async move { seen }
+            })
+            .await
     };
     refused?;
     stage.until("four members by the next coordinator", PATIENCE, |s| s.is_settled(4)).await?;
@@ -254,7 +368,8 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
 /// # Errors
 /// When the minority acts.
 pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
-    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
     let (old, epoch) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
     let others: Vec<String> = before.pods.iter().map(|p| p.name.clone()).filter(|n| *n != old).collect();
     stage.sandbox.cut(&old, &others)?;
@@ -272,9 +387,7 @@ pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
             .await?;
         stage.sandbox.scale(4)?;
         let seen = stage
-            .until("a coordinator of the majority", PATIENCE, |s| {
-                s.record.as_ref().is_some_and(|r| r.epoch > epoch)
-            })
+            .until("a coordinator of the majority", PATIENCE, |s| s.record.as_ref().is_some_and(|r| r.epoch > epoch))
             .await?;
         let took = begun.elapsed();
         let by_old = {
@@ -282,7 +395,14 @@ pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
             api.audit()
                 .of_user(&old)
                 .filter(|e| e.status < 300 && e.resource != "leases" && e.resource != "events")
-                .filter(|e| e.time >= crate::kubernetes::ModelTime(crate::sandbox::engine::wall().0.saturating_sub(u64::try_from(took.as_millis()).unwrap_or(0))))
+                .filter(|e| {
+                    e.time
+                        >= crate::kubernetes::ModelTime(
+                            crate::sandbox::engine::wall()
+                                .0
+                                .saturating_sub(u64::try_from(took.as_millis()).unwrap_or(0)),
+                        )
+                })
                 .count()
         };
         must(by_old == 0, format!("the cut-off {old} committed {by_old} writes"))?;
@@ -323,9 +443,8 @@ pub async fn crash_loop(stage: &mut Stage) -> Result<(), StoryError> {
         last = seen.database_pid(pod).unwrap_or_default();
         process::signal(last, Signal::Kill);
     }
-    let told = stage
-        .until("the crash loop told", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::CrashLooping))
-        .await?;
+    let told =
+        stage.until("the crash loop told", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::CrashLooping)).await?;
     let ends = told.unintended_ends().get(pod).copied().unwrap_or(0) - before;
     let seen = stage.until("the member back", PATIENCE, |s| s.is_settled(3)).await?;
     must(seen.identity(pod) == identity, "the member came back as another one")?;
@@ -382,16 +501,16 @@ pub async fn leave_cut_off(stage: &mut Stage) -> Result<(), StoryError> {
     let identity = before.identity(pod);
     let begun = Instant::now();
     stage.sandbox.scale(3)?;
-    stage
-        .until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving))
-        .await?;
+    stage.until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving)).await?;
     stage
         .until("the pod back on its claim, its leave not done", PATIENCE, |s| {
             s.replicas == 4 && s.pods.iter().any(|p| p.name == pod && p.uid != uid)
         })
         .await?;
     let cut = begun.elapsed();
-    let seen = stage.until("three members, the leave completed", Duration::from_secs(600), |s| s.is_settled(3) && s.replicas == 3).await?;
+    let seen = stage
+        .until("three members, the leave completed", Duration::from_secs(600), |s| s.is_settled(3) && s.replicas == 3)
+        .await?;
     let record = seen.record.clone().ok_or_else(|| StoryError::Wrong("the record is gone".into()))?;
     let retired = record.retired.iter().filter(|(i, _)| Some(i.to_string()) == identity).count();
     must(retired == 1, format!("{identity:?} is retired {retired} times"))?;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A machine under load takes its time: nothing is judged by the clock, but nothing waits for ever.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// From empty to three members, one after the other.
 ///
@@ -17,7 +17,7 @@ pub async fn form(stage: &mut Stage, members: usize) -> Result<(), StoryError> {
     let begun = Instant::now();
     let mut joining_at_once = 0usize;
     let mut moving = Moving::default();
-    stage.say("every pilot says its volume is empty; one founds, the others join through it, each with a grant");
+    stage.say("one founds once all say their volumes are empty; each join is granted");
     stage
         .until(&format!("{members} members"), PATIENCE, |seen| {
             let now_moving = seen
@@ -60,7 +60,7 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
     let before = stage.seen();
     let from = before.replicas;
     let begun = Instant::now();
-    stage.say(format!("the StatefulSet is told {members}, as `kubectl scale` does; the coordinator decides the rest"));
+    stage.say(format!("the StatefulSet is told {members}, as by `kubectl scale`; the mesh does the rest"));
     stage.sandbox.scale(members)?;
     let mut moving = Moving::default();
     stage
@@ -132,7 +132,7 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
     let pid = before.database_pid(pod).ok_or_else(|| StoryError::Wrong(format!("{pod} runs no database")))?;
     let identity = before.identity(pod);
     let begun = Instant::now();
-    stage.say(format!("SIGKILL to process {pid}, the database of {pod}; its launcher needs nobody to start it again"));
+    stage.say(format!("SIGKILL to the database of {pod}, process {pid}; its launcher restarts it"));
     crate::sandbox::process::signal(pid, Signal::Kill);
     let members = before.pods.len();
     let mut restarted: Option<Duration> = None;
@@ -176,7 +176,7 @@ async fn kill_coordinator_watching(
         return Err(StoryError::Wrong("nobody coordinates".to_owned()));
     };
     let begun = Instant::now();
-    stage.say(format!("SIGKILL to the agent of {name}, which coordinates at epoch {epoch}; another must take over"));
+    stage.say(format!("SIGKILL to {name}, coordinator at epoch {epoch}; another takes over"));
     must(stage.sandbox.signal(&name, "pilot", Signal::Kill), format!("{name} runs no pilot"))?;
     let seen = stage
         .until("the next coordinator", Duration::from_secs(60), |seen| {
@@ -224,7 +224,7 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         .map(|p| (p.name.clone(), before.database_pid(&p.name)))
         .collect();
     let begun = Instant::now();
-    stage.say(format!("scaling in to {members}; as soon as {leaver} is leaving, the coordinator is killed"));
+    stage.say(format!("once {leaver} is leaving, the coordinator will be killed"));
     stage.sandbox.scale(members)?;
     stage
         .until(&format!("{leaver} leaving"), PATIENCE, |seen| seen.phase(&leaver) == Some(DatabasePhase::Leaving))
@@ -237,7 +237,7 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         }
     };
     kill_coordinator_watching(stage, "kill -9 the coordinator inside the decommission", &mut look).await?;
-    stage.say(format!("the next coordinator carries on: {leaver} leaves once, and is confirmed gone by its peers"));
+    stage.say(format!("the next coordinator carries on until peers confirm that {leaver} left"));
     let seen = stage
         .until(&format!("{members} members"), PATIENCE, |seen| {
             look(seen);
@@ -273,7 +273,7 @@ pub async fn api_outage(stage: &mut Stage, how_long: Duration) -> Result<(), Sto
     let before = stage.seen();
     let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
     let rows = stage.writer.as_ref().map_or(0, |w| w.acknowledged());
-    stage.say("nobody reaches the Kubernetes API: databases serve, nobody restarts, nothing is decided");
+    stage.say("databases must serve, nobody may restart, nothing may be decided");
     stage.sandbox.stop_api().await;
     tokio::time::sleep(how_long).await;
     let during = stage.seen();
@@ -322,10 +322,17 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
         missing == 0 && acknowledged > 0,
     );
     let gaps = writer.gaps(Duration::from_secs(5));
-    let longest = gaps.iter().map(|g| g.to.saturating_sub(g.from).as_secs_f64()).fold(0.0, f64::max);
+    let told: Vec<String> = gaps
+        .iter()
+        .map(|g| format!("{:.1} s from {:.0} s on", g.to.saturating_sub(g.from).as_secs_f64(), g.from.as_secs_f64()))
+        .collect();
     stage.evidence.fact(
         "5-second windows without an acknowledgement",
-        if gaps.is_empty() { "0".to_owned() } else { format!("{} (longest {longest:.1} s)", gaps.len()) },
+        if gaps.is_empty() {
+            "0".to_owned()
+        } else {
+            format!("{}: {} after the first row", gaps.len(), told.join(", "))
+        },
         gaps.is_empty(),
     );
     Ok(())
@@ -355,8 +362,8 @@ pub fn judge_epochs(stage: &mut Stage) {
     }
     drop(api);
     stage.evidence.fact(
-        "commits of an older epoch after a newer stamp",
-        format!("{committed_late} (refused: {refused})"),
+        "writes of older epochs",
+        format!("{refused} refused, {committed_late} committed after a newer stamp"),
         committed_late == 0,
     );
 }
@@ -365,5 +372,9 @@ pub fn judge_epochs(stage: &mut Stage) {
 pub fn judge_restarts(stage: &mut Stage, killed: u64) {
     let ends: u64 = stage.seen().unintended_ends().values().sum();
     let more = ends.saturating_sub(killed);
-    stage.evidence.fact("restarts of databases that nobody intended", more.to_string(), more == 0);
+    stage.evidence.fact(
+        "restarts of databases that nobody intended",
+        format!("{more} (killed on purpose: {killed})"),
+        more == 0,
+    );
 }

@@ -38,7 +38,11 @@ impl World {
         }
         request.answer_after = Some(back);
         let mut arrives = there;
-        if write && let Some(held) = self.broken.held.remove(&request.life) {
+        let lease = matches!(*request.call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        if write
+            && !lease
+            && let Some(held) = self.broken.held.remove(&request.life)
+        {
             let (from, call) = (request.from.clone(), word(&request.call));
             self.tell(format!("{call} of {from} is held for {held} ms"));
             arrives = held;

@@ -380,8 +380,14 @@ impl World {
                     self.broken.held.insert(life, *length);
                 }
             }
-            Action::DeleteLease => self.cluster.delete_lease(self.now),
-            Action::EmptyLease => self.cluster.empty_lease(self.now),
+            Action::DeleteLease => {
+                self.cluster.delete_lease(self.now);
+                self.oracle.lease_is_gone();
+            }
+            Action::EmptyLease => {
+                self.cluster.empty_lease(self.now);
+                self.oracle.lease_is_gone();
+            }
             Action::WallJump(ordinal, by) => {
                 if let Some(clock) = self.clocks.get_mut(ordinal) {
                     clock.jump(*by);

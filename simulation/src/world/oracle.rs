@@ -82,6 +82,8 @@ pub struct Oracle {
     pub(crate) lives: BTreeMap<Life, PilotId>,
     planted: Option<Planted>,
     holders: BTreeMap<u64, Life>,
+    /// Who wrote the Lease at which epoch, since nobody meddled with it.
+    lease_holders: BTreeMap<u64, Life>,
     /// The last write of the Lease by each life: true time, and how long it holds.
     renewals: BTreeMap<Life, (u64, u64)>,
     highest: u64,
@@ -101,6 +103,7 @@ impl Oracle {
             lives: BTreeMap::new(),
             planted,
             holders: BTreeMap::new(),
+            lease_holders: BTreeMap::new(),
             renewals: BTreeMap::new(),
             highest: 0,
             record_epoch: 0,
@@ -118,10 +121,17 @@ impl Oracle {
         }
     }
 
+    /// Somebody took the Lease's memory away: a candidate that nobody told of an epoch may take it again. What then
+    /// holds is that nobody but one life writes anything else at that epoch, which is judged all the same.
+    pub(crate) fn lease_is_gone(&mut self) {
+        self.lease_holders.clear();
+        self.highest = 0;
+    }
+
     /// Another set of the same name: what held of the old one does not bind it.
     pub(crate) fn new_set(&mut self) {
         self.holders.clear();
-        self.highest = 0;
+        self.lease_is_gone();
         self.record_epoch = 0;
         self.records = 0;
         self.founders = 0;
@@ -172,7 +182,9 @@ impl Oracle {
             let rule = if matches!(call, Call::ReplaceLease { .. }) { Rule::Epoch } else { Rule::Fence };
             self.broken(rule, why);
         }
-        let holder = *self.holders.entry(epoch).or_insert(*life);
+        let lease_is_written = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        let holders = if lease_is_written { &mut self.lease_holders } else { &mut self.holders };
+        let holder = *holders.entry(epoch).or_insert(*life);
         if holder != *life {
             let other = self.lives.get(&holder).map(ToString::to_string).unwrap_or_default();
             self.broken(Rule::Epoch, format!("{from} {what} at epoch {epoch}, which {other} has written at"));

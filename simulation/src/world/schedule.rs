@@ -27,7 +27,7 @@ pub enum Action {
     ApiOutage(u64),
     /// Requests fare badly, so many in a thousand.
     ApiFates(u64, u64),
-    /// The next write of this pilot reaches the API only so much later.
+    /// The next write of this pilot, but to the Lease, reaches the API only so much later.
     HoldWrite(Whom, u64),
     /// Somebody deletes the Lease.
     DeleteLease,

@@ -1,12 +1,13 @@
 //! The model database as real processes on addresses of this machine, run through its driver.
 
+mod conformance;
 mod ring;
 
 use agent::driver::model::Behaviour;
 use agent::driver::{Driver, LocalStep, MovedAside, StartKind};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use ring::{Member, Writer, agreed, missing, quick, ring, table, until};
-use simulation::sandbox::client::{RowWriter, Store, WriterSettings};
+use simulation::sandbox::client::{Protocol, RowWriter, WriterSettings};
 use std::net::SocketAddr;
 use std::process::Output;
 
@@ -54,6 +55,31 @@ async fn every_acknowledged_row_outlives_growing_shrinking_and_the_loss_of_any_o
         members[lost].start(StartKind::Return, &[seed]);
         members[lost].serves().await;
         agreed(&members).await;
+    }
+}
+
+#[tokio::test]
+async fn a_join_and_a_leave_give_each_replica_to_be_every_row_it_lacks() {
+    const ROWS: u64 = 200;
+    let mut members = ring(2, &quick()).await;
+    let rows = table(&[&members[0], &members[1]]).await;
+    for number in 0..ROWS {
+        rows.write(number).await.expect("acknowledged");
+    }
+    // With as many members as copies everybody holds everything.
+    for size in [3, 4] {
+        let mut next = Member::new(quick());
+        next.start(StartKind::Join, &[members[0].address]);
+        next.serves().await;
+        members.push(next);
+        agreed(&members).await;
+        let held = members[size - 1].rows().await;
+        assert!(if size == 3 { held == ROWS } else { (1..ROWS).contains(&held) }, "{held} rows in member {size}");
+    }
+    let left = members[0].leave().await;
+    assert!(left.status.success(), "{}", said(&left));
+    for member in &members[1..] {
+        assert_eq!(member.rows().await, ROWS);
     }
 }
 
@@ -249,7 +275,7 @@ async fn the_sandboxs_writer_counts_the_models_acknowledgements_too() {
     let members = ring(3, &quick()).await;
     let contacts = members.iter().map(|m| SocketAddr::from((m.address, 9042))).collect();
     let (_keep, contacts) = tokio::sync::watch::channel(contacts);
-    let settings = WriterSettings { store: Store::Model, ..WriterSettings::default() };
+    let settings = WriterSettings { protocol: Protocol::Model, ..WriterSettings::default() };
     let mut writer = RowWriter::start(contacts, settings);
     until("rows are acknowledged", async || writer.acknowledged() >= 200).await;
     writer.stop().await;

@@ -1,5 +1,6 @@
 //! Members as real processes, started as a launcher would start them: what the driver renders, nothing else.
 
+use agent::driver::model::wire::{Answer, Operation, ask};
 use agent::driver::model::{Behaviour, Model, Settings};
 use agent::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner};
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A free address of this machine that no other test of this run uses.
-fn address() -> Ipv4Addr {
+pub(crate) fn address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let third = u8::try_from(std::process::id() % 200).expect("below 200") + 50;
     loop {
@@ -130,6 +131,15 @@ impl Member {
         self.look().await.identity.expect("has one")
     }
 
+    /// How many rows lie in it.
+    pub(crate) async fn rows(&self) -> u64 {
+        let address = SocketAddr::from((self.address, 9042));
+        match ask(address, &Operation::Status, Duration::from_secs(10)).await.expect("answers") {
+            Answer::Status(status) => status.rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// What this member sees of another.
     pub(crate) async fn sees(&self, id: &DatabaseIdentity) -> Option<(RingStatus, Option<bool>)> {
         let ring: Vec<RingMember> = self.look().await.ring?;
@@ -184,7 +194,7 @@ impl Drop for Member {
     }
 }
 
-fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
+pub(crate) fn driver(volume: PathBuf, config: PathBuf, behaviour: Behaviour) -> Model {
     let program = vec![env!("CARGO_BIN_EXE_model-database").to_owned()];
     Model::new(Settings { behaviour, ..Settings::new(program, volume, config) })
 }

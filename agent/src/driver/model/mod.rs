@@ -119,7 +119,7 @@ impl Model {
 
 /// Where the member's life stands.
 fn phase(process: &ProcessState, heard: &Heard, memory: &Memory) -> DatabasePhase {
-    let running = match process {
+    match process {
         ProcessState::Held => DatabasePhase::Held,
         ProcessState::Backoff { crash_loop: true, .. } => DatabasePhase::CrashLooping,
         ProcessState::Backoff { crash_loop: false, .. } => DatabasePhase::Restarting,
@@ -140,8 +140,7 @@ fn phase(process: &ProcessState, heard: &Heard, memory: &Memory) -> DatabasePhas
             // It listens from its start to its end, so it has ended and the launcher has not said so yet.
             (Heard::Closed, Some(_)) => DatabasePhase::Unknown,
         },
-    };
-    running
+    }
 }
 
 async fn hear(memory: &mut Memory, address: SocketAddr, deadline: Duration) -> Heard {

@@ -45,6 +45,9 @@ pub enum Operation {
         /// `None` lifts the bound.
         bytes_per_second: Option<u64>,
     },
+    /// Keep so many copies of each row from now on: fewer than before, at least 1. To be told to every member, as those
+    /// that disagree refuse each other's rows.
+    LowerReplication(u32),
     /// Where the members are now.
     Seeds(Vec<IpAddr>),
 }

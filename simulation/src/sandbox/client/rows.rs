@@ -33,9 +33,9 @@ impl Rows {
     ) -> Result<Self, String> {
         Ok(match settings.protocol {
             Protocol::Cql => Self::Cql(Box::new(CqlRows::connect(contacts, settings, request_timeout).await?)),
-            Protocol::Model => Self::Model(
-                Table::connect(contacts, &settings.keyspace, settings.row_bytes, request_timeout).await?,
-            ),
+            Protocol::Model => {
+                Self::Model(Table::connect(contacts, &settings.keyspace, settings.row_bytes, request_timeout).await?)
+            }
         })
     }
 

@@ -58,6 +58,8 @@ pub enum PilotSight {
     Live,
     /// It does not answer, and its peers do not hear it.
     Silent,
+    /// It has a process, and nobody has heard of it yet.
+    Starting,
     /// It does not answer.
     NoAnswer,
     /// It has no process.
@@ -70,6 +72,7 @@ impl PilotSight {
         match self {
             Self::Live => "live",
             Self::Silent => "silent",
+            Self::Starting => "starting",
             Self::NoAnswer => "no answer",
             Self::Ended => "ended",
         }
@@ -151,9 +154,10 @@ impl Scene {
         });
         // Others may still speak of the one before.
         let by_leader = leading.as_ref().and_then(|(name, _)| seen.states.get(name)?.operation.clone());
-        let operation = by_leader.map(|o| (o.operation.to_string(), o.step)).or_else(|| {
+        let operation = by_leader.map(|o| (o.operation.to_string(), readable_bytes(&o.step))).or_else(|| {
             let intent = seen.record.as_ref()?.intent.as_ref()?;
-            Some((intent.operation.to_string(), "waits for a coordinator".to_owned()))
+            let step = if leading.is_some() { "recorded, and about to be taken up" } else { "waits for a coordinator" };
+            Some((intent.operation.to_string(), step.to_owned()))
         });
         let members = seen
             .pods
@@ -165,17 +169,18 @@ impl Scene {
                     .iter()
                     .filter(|(name, _)| **name != pod.name)
                     .filter_map(|(_, state)| state.members.iter().find(|m| m.name.as_str() == pod.name))
+                    // What a peer remembers may be of the pod before.
+                    .filter(|m| m.report.as_ref().is_some_and(|r| r.about.pod.as_str() == pod.uid))
                     .collect();
                 let pilot_pid = pod.processes.get("pilot").copied();
                 let pilot = match (own, pilot_pid) {
                     (Some(_), _) => PilotSight::Live,
                     (None, None) => PilotSight::Ended,
+                    (None, Some(_)) if by_peers.is_empty() => PilotSight::Starting,
                     (None, Some(_)) if by_peers.iter().any(|m| m.liveness != Liveness::Live) => PilotSight::Silent,
                     (None, Some(_)) => PilotSight::NoAnswer,
                 };
                 let told = own.and_then(own_member).or_else(|| by_peers.first().copied());
-                // What a peer remembers may be of the pod before.
-                let told = told.filter(|m| m.report.as_ref().is_some_and(|r| r.about.pod.as_str() == pod.uid));
                 let database = told.and_then(|m| m.database.as_ref());
                 let moving = database.and_then(|d| d.streaming).filter(|p| p.total > 0);
                 Member {
@@ -207,6 +212,28 @@ impl Scene {
     }
 }
 
+/// `1048576 of 9437184 bytes` becomes `1.0 of 9.0 MiB`.
+fn readable_bytes(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let mut out: Vec<String> = Vec::with_capacity(words.len());
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        if let [done, "of", total, unit, ..] = &words[at..]
+            && let (Ok(done), Ok(total), Some(rest)) =
+                (done.parse::<u32>(), total.parse::<u32>(), unit.strip_prefix("bytes"))
+            && total >= 1 << 20
+        {
+            let mebibytes = |bytes: u32| f64::from(bytes) / f64::from(1 << 20);
+            out.push(format!("{:.1} of {:.1} MiB{rest}", mebibytes(done), mebibytes(total)));
+            at += 4;
+        } else {
+            out.push((*word).to_owned());
+            at += 1;
+        }
+    }
+    out.join(" ")
+}
+
 fn own_member(state: &StateDocument) -> Option<&MemberState> {
     state.members.iter().find(|m| m.name == state.me.name)
 }
@@ -222,6 +249,13 @@ pub(super) mod tests {
     use super::*;
     use protocol::epoch::Epoch;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn bytes_are_told_as_people_read_them() {
+        let step = "cassandra-3 is leaving, 1048576 of 9437184 bytes; cassandra-0 sees it";
+        assert_eq!(readable_bytes(step), "cassandra-3 is leaving, 1.0 of 9.0 MiB; cassandra-0 sees it");
+        assert_eq!(readable_bytes("0 of 0 bytes"), "0 of 0 bytes");
+    }
 
     /// A pod as it is most of the time.
     pub(crate) fn member(ordinal: u8) -> Member {

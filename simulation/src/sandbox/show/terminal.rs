@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The terminal while it is ours.
-pub struct Screen {
+pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     palette: Palette,
     given_back: Arc<AtomicBool>,
@@ -26,7 +26,7 @@ impl Screen {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn take(stop: Stop) -> io::Result<Self> {
+    pub(super) fn take(stop: Stop) -> io::Result<Self> {
         let given_back = Arc::new(AtomicBool::new(false));
         let before = std::panic::take_hook();
         let flag = given_back.clone();
@@ -55,7 +55,7 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn draw(&mut self, scene: &Scene) -> io::Result<()> {
+    pub(super) fn draw(&mut self, scene: &Scene) -> io::Result<()> {
         let palette = self.palette;
         self.terminal.draw(|frame| {
             let area = frame.area();

@@ -1,0 +1,715 @@
+//! The step machine of one pilot, one story each: events in, effects out.
+
+use agent::effect::{Effect, LocalAct};
+use agent::event::{CallId, Event};
+use agent::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
+use agent::pilot::durable::{Durable, Obeyed};
+use agent::pilot::{Pilot, Rules, Setup};
+use policies::decide::Bounds;
+use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion, SetFacts};
+use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus, VolumeState};
+use protocol::epoch::Epoch;
+use protocol::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId, PilotName, Uid, Voter};
+use protocol::launcher::{LauncherStatus, LeaveState, ProcessState};
+use protocol::message::Message;
+use protocol::order::{Order, OrderKind, OrderName, Outcome};
+use protocol::promise::Promise;
+use protocol::record::{ClusterRecord, MemberRecord};
+use protocol::time::{Millis, Timestamp};
+use protocol::view::{Liveness, Peer, View};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const SECOND: u64 = 1_000;
+
+fn name(ordinal: u32) -> PilotName {
+    PilotName::parse(&format!("c-{ordinal}")).expect("valid")
+}
+
+fn life(ordinal: u32) -> PilotId {
+    PilotId { name: name(ordinal), generation: Generation(5) }
+}
+
+fn identity() -> DatabaseIdentity {
+    DatabaseIdentity::new("host-0")
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn status(process: ProcessState) -> LauncherStatus {
+    LauncherStatus {
+        protocol: 1,
+        revision: 1,
+        life: 1,
+        process,
+        terminating: false,
+        terminating_for: None,
+        permission: None,
+        leave: None,
+        starts: 0,
+        unintended_ends: 0,
+        ends: vec![],
+        resident: None,
+        open_files: None,
+        deadline_left: None,
+        notices: vec![],
+    }
+}
+
+fn running() -> LauncherStatus {
+    status(ProcessState::Running { pid: 7, since: Millis(1) })
+}
+
+fn member() -> Durable {
+    Durable { identity: Some(identity()), claim: Some(Uid::new("claim-0")), ..Durable::default() }
+}
+
+fn object(name: &str, uid: &str) -> ObjectRead {
+    ObjectRead { name: name.to_owned(), uid: Uid::new(uid), version: ResourceVersion("1".to_owned()), stamp: Epoch(1) }
+}
+
+fn lease(version: u64, holder: Option<PilotId>, epoch: u64) -> LeaseFacts {
+    LeaseFacts {
+        uid: Uid::new("lease"),
+        version: ResourceVersion(version.to_string()),
+        content: LeaseContent {
+            holder,
+            epoch: Epoch(epoch),
+            cluster: None,
+            duration: Millis(10 * SECOND),
+            transitions: 0,
+        },
+    }
+}
+
+/// One pilot, the API it reads, and all it wanted done.
+struct Story {
+    pilot: Pilot,
+    now: u64,
+    /// The Lease in the API.
+    lease: Option<LeaseFacts>,
+    members: Vec<u32>,
+    /// Whether what is to be kept is kept.
+    disk: bool,
+    /// Acts wanted, each with its number.
+    acts: Vec<(u64, LocalAct)>,
+    sent: Vec<(PilotName, Message)>,
+    calls: Vec<(CallId, Call)>,
+    /// Calls that are left unanswered.
+    held: fn(&Call) -> bool,
+    ended: bool,
+}
+
+impl Story {
+    fn new(durable: Durable) -> Self {
+        let setup = Setup {
+            id: life(0),
+            pod: Uid::new("pod"),
+            stream: "127.0.0.1:1".parse().expect("valid"),
+            http: "127.0.0.1:2".parse().expect("valid"),
+            database: "127.0.0.1".parse().expect("valid"),
+            client_port: 9042,
+            version: "test".to_owned(),
+            rules: Rules {
+                lease: Duration::from_secs(10),
+                renew_every: Duration::from_secs(2),
+                margin: Duration::from_secs(1),
+                step: Duration::from_secs(1),
+                bounds: Bounds { min: 1, max: 9 },
+                hash: "policy".to_owned(),
+            },
+            durable,
+            mint: ClusterId::new("minted"),
+            nonce: 1,
+        };
+        Self {
+            pilot: Pilot::new(setup),
+            now: SECOND,
+            lease: None,
+            members: vec![0],
+            disk: true,
+            acts: vec![],
+            sent: vec![],
+            calls: vec![],
+            held: |_| false,
+            ended: false,
+        }
+    }
+
+    /// A pilot beside a database that does this.
+    fn beside(durable: Durable, status: LauncherStatus) -> Self {
+        let mut story = Self::new(durable);
+        story.tell(Event::Launcher(Some(Box::new(status))));
+        story
+    }
+
+    fn record(&self) -> ClusterRecord {
+        let claim = |n: u32| Uid::new(format!("claim-{n}"));
+        ClusterRecord {
+            cluster: ClusterId::new("k"),
+            epoch: Epoch(1),
+            roster: self.members.iter().map(|n| Voter { name: name(*n), claim: claim(*n) }).collect(),
+            roster_revision: 1,
+            members: self
+                .members
+                .iter()
+                .map(|n| {
+                    let identity = DatabaseIdentity::new(format!("host-{n}"));
+                    (name(*n), MemberRecord { claim: claim(*n), identity })
+                })
+                .collect(),
+            retired: BTreeMap::new(),
+            intent: None,
+            next_operation: 2,
+            conditions: vec![],
+        }
+    }
+
+    fn answer(&mut self, call: &Call) -> Option<Answer> {
+        match call {
+            Call::GetLease => Some(Answer::Lease(self.lease.clone())),
+            Call::CreateLease(content) => {
+                self.lease =
+                    Some(LeaseFacts { content: content.clone(), ..lease(1, content.holder.clone(), content.epoch.0) });
+                Some(Answer::Lease(self.lease.clone()))
+            }
+            Call::ReplaceLease { version, content, .. } => {
+                let before = self.lease.as_ref().expect("there is one");
+                if &before.version != version {
+                    return None;
+                }
+                let next = before.version.0.parse::<u64>().expect("a number") + 1;
+                self.lease = Some(LeaseFacts { content: content.clone(), ..lease(next, None, 0) });
+                Some(Answer::Lease(self.lease.clone()))
+            }
+            Call::GetRecord => Some(Answer::Record(Some(Box::new(RecordFacts {
+                object: object("record", "record"),
+                record: self.record(),
+            })))),
+            Call::GetOwnClaim => Some(Answer::OwnClaim(Some(ClaimFacts {
+                object: object("data-c-0", "claim-0"),
+                cluster: None,
+                identity: Some(identity()),
+                retired: false,
+                terminating: false,
+            }))),
+            Call::GetSet => Some(Answer::Set(Some(SetFacts {
+                object: object("c", "set"),
+                replicas: u32::try_from(self.members.len()).expect("few"),
+                start: 0,
+            }))),
+            Call::ListPods => Some(Answer::Pods(BTreeMap::new())),
+            Call::ListClaims => Some(Answer::Claims(BTreeMap::new())),
+            Call::CreateRecord(_)
+            | Call::ReplaceRecord(..)
+            | Call::StampSet(_)
+            | Call::Scale(..)
+            | Call::MarkClaim(..)
+            | Call::GetOwnPod
+            | Call::PostEvent(_) => None,
+        }
+    }
+
+    /// One event, and all that follows from it at this instant: disk and API answer at once.
+    fn tell(&mut self, event: Event) {
+        let mut events = vec![event];
+        let mut rounds = 0;
+        while !events.is_empty() {
+            rounds += 1;
+            assert!(rounds < 1_000, "the machine never rests at this instant");
+            let event = events.remove(0);
+            for effect in self.pilot.handle(at(self.now), event) {
+                match effect {
+                    Effect::Keep(number, _) if self.disk => events.push(Event::Kept(number)),
+                    Effect::Keep(number, _) => events.push(Event::NotKept(number, "the disk is full".to_owned())),
+                    Effect::Api { id, call, .. } => {
+                        self.calls.push((id, (*call).clone()));
+                        if (self.held)(&call) {
+                            continue;
+                        }
+                        let result = self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
+                        events.push(Event::Api { id, result });
+                    }
+                    Effect::Local(id, act) => self.acts.push((id, act)),
+                    Effect::Send(to, message) => self.sent.push((to, message)),
+                    Effect::Exit => self.ended = true,
+                    Effect::Publish(_) | Effect::Streams(_) | Effect::Decided(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Time goes by.
+    fn pass(&mut self, millis: u64) {
+        let end = self.now + millis;
+        while self.now < end {
+            self.now = (self.now + 100).min(end);
+            self.tell(Event::Tick);
+        }
+    }
+
+    fn launcher(&mut self, status: LauncherStatus) {
+        self.tell(Event::Launcher(Some(Box::new(status))));
+    }
+
+    /// Everything asked of the launcher so far comes to this.
+    fn acts_are(&mut self, result: Result<(), String>) -> Vec<LocalAct> {
+        let acts = std::mem::take(&mut self.acts);
+        for (id, _) in &acts {
+            self.tell(Event::Local { id: *id, result: result.clone() });
+        }
+        acts.into_iter().map(|(_, act)| act).collect()
+    }
+
+    fn hears(&mut self, from: u32, message: Message) {
+        self.tell(Event::Message(life(from), message));
+    }
+
+    /// The coordinator c-1 of epoch 3 orders this.
+    fn is_ordered(&mut self, sequence: u64, operation: &str, kind: OrderKind) {
+        self.hears(1, Message::Announce { epoch: Epoch(3), sequence });
+        let nonce = self
+            .sent
+            .iter()
+            .rev()
+            .find_map(|(_, m)| match m {
+                Message::Fetch { nonce, .. } => Some(*nonce),
+                _ => None,
+            })
+            .expect("fetches the order");
+        let order =
+            Order { epoch: Epoch(3), sequence, operation: OperationId::new(operation), pod: Uid::new("pod"), kind };
+        self.hears(1, Message::Deliver { nonce, valid_for: Millis(3 * SECOND), order });
+    }
+
+    fn said_obeyed(&self) -> bool {
+        self.sent.iter().any(|(_, m)| matches!(m, Message::Outcome { outcome: Outcome::Obeyed, .. }))
+    }
+
+    fn reports_obeyed(&self) -> Option<(OperationId, OrderName)> {
+        self.pilot.state(at(self.now)).members[0].report.as_ref().expect("its own").mesh.obeyed.clone()
+    }
+
+    fn wants_start(&self) -> bool {
+        self.pilot.state(at(self.now)).members[0].database.as_ref().expect("its own").wants_start
+    }
+
+    fn count(&self, which: fn(&Call) -> bool) -> usize {
+        self.calls.iter().filter(|(_, call)| which(call)).count()
+    }
+
+    /// A coordinator of a roster of its own, at rest.
+    fn coordinating() -> Self {
+        let mut story = Self::beside(member(), running());
+        story.tell(Event::View(Box::new(View::default())));
+        story.pass(3 * SECOND);
+        assert!(story.pilot.believes_it_coordinates(at(story.now)).is_some());
+        story
+    }
+}
+
+fn is_start(act: &LocalAct) -> bool {
+    matches!(act, LocalAct::Start { .. })
+}
+
+fn holds() -> Event {
+    Event::Volume(VolumeState::Holds(identity()))
+}
+
+#[test]
+fn a_refused_start_is_tried_again_after_a_pause_that_grows() {
+    let mut story = Story::beside(member(), status(ProcessState::Held));
+    story.tell(holds());
+    let mut tries = Vec::new();
+    for _ in 0..300 {
+        if story.acts_are(Err("no".to_owned())).iter().any(is_start) {
+            tries.push(story.now);
+        }
+        story.pass(100);
+    }
+    let pauses: Vec<u64> = tries.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(pauses[..5], [500, 1_000, 2_000, 4_000, 8_000]);
+}
+
+#[test]
+fn a_member_whose_memory_was_lost_returns_by_the_records_word_for_its_claim() {
+    let mut story = Story::beside(Durable::default(), status(ProcessState::Held));
+    story.tell(Event::Volume(VolumeState::HoldsUnknown));
+    story.pass(SECOND);
+    assert!(story.acts_are(Ok(())).iter().any(is_start));
+    assert_eq!(story.pilot.durable().identity, Some(identity()));
+}
+
+#[test]
+fn a_member_whose_memory_was_lost_while_its_database_runs_is_that_member_again_and_obeys_its_leave() {
+    let mut story = Story::beside(Durable::default(), running());
+    let mut seen = DatabaseState::bare(DatabasePhase::Serving);
+    seen.identity = Some(identity());
+    story.tell(Event::Database(Box::new(seen)));
+    story.pass(SECOND);
+    story.acts_are(Ok(()));
+    story.is_ordered(1, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+    assert!(story.acts_are(Ok(())).iter().any(|a| matches!(a, LocalAct::Leave { .. })));
+}
+
+#[test]
+fn data_on_a_claim_that_the_record_does_not_name_is_adopted_by_nobody() {
+    let mut story = Story::new(Durable::default());
+    story.members = vec![1];
+    story.launcher(status(ProcessState::Held));
+    story.tell(Event::Volume(VolumeState::HoldsUnknown));
+    story.pass(10 * SECOND);
+    assert!(story.acts.is_empty());
+    assert_eq!(story.pilot.durable().identity, None);
+}
+
+#[test]
+fn what_could_not_be_kept_is_neither_answered_nor_reported_and_is_done_when_it_can_be_kept() {
+    let mut story = Story::beside(member(), running());
+    story.disk = false;
+    for sequence in 0..2 {
+        story.is_ordered(sequence, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+        assert!(!story.said_obeyed());
+        assert_eq!(story.reports_obeyed(), None);
+        assert!(story.acts.is_empty());
+    }
+    story.disk = true;
+    story.is_ordered(2, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+    assert!(story.said_obeyed());
+    assert!(story.acts.iter().any(|(_, a)| matches!(a, LocalAct::Leave { .. })));
+}
+
+#[test]
+fn what_failed_to_be_kept_but_was_kept_by_a_later_writing_is_done() {
+    let mut story = Story::beside(member(), running());
+    story.pass(SECOND);
+    let deliver = |story: &mut Story| {
+        let out = story
+            .pilot
+            .handle(at(story.now), Event::Message(life(1), Message::Announce { epoch: Epoch(3), sequence: 1 }));
+        let nonce = out
+            .iter()
+            .find_map(|e| match e {
+                Effect::Send(_, Message::Fetch { nonce, .. }) => Some(*nonce),
+                _ => None,
+            })
+            .expect("fetches");
+        let order = Order {
+            epoch: Epoch(3),
+            sequence: 1,
+            operation: OperationId::new("2-leave-c-0"),
+            pod: Uid::new("pod"),
+            kind: OrderKind::Leave { identity: identity() },
+        };
+        story.pilot.handle(
+            at(story.now),
+            Event::Message(life(1), Message::Deliver { nonce, valid_for: Millis(3 * SECOND), order }),
+        )
+    };
+    let keeps = |out: &[Effect]| -> Vec<u64> {
+        out.iter().filter_map(|e| if let Effect::Keep(number, _) = e { Some(*number) } else { None }).collect()
+    };
+    let first = keeps(&deliver(&mut story));
+    let promise = Promise { epoch: Epoch(4), holder: life(2) };
+    let ask = Message::Ask { promise, round: 1, cluster: None, roster: vec![] };
+    let second = keeps(&story.pilot.handle(at(story.now), Event::Message(life(2), ask)));
+    let out = story.pilot.handle(at(story.now), Event::NotKept(first[0], "full".to_owned()));
+    assert!(!out.iter().any(|e| matches!(e, Effect::Local(..))));
+    let out = story.pilot.handle(at(story.now), Event::Kept(second[0]));
+    assert!(out.iter().any(|e| matches!(e, Effect::Local(_, LocalAct::Leave { .. }))));
+    assert!(out.iter().any(|e| matches!(e, Effect::Send(_, Message::Promised { .. }))));
+}
+
+#[test]
+fn a_member_that_left_in_the_life_it_returned_in_can_ask_to_join_anew() {
+    let mut story = Story::beside(member(), status(ProcessState::Held));
+    story.tell(holds());
+    story.pass(SECOND);
+    story.launcher(running());
+    story.acts_are(Ok(()));
+    story.is_ordered(1, "2-leave-c-0", OrderKind::EndAfterLeave);
+    story.acts_are(Ok(()));
+    story.launcher(status(ProcessState::Stopped));
+    story.tell(holds());
+    assert!(story.wants_start());
+}
+
+#[test]
+fn a_follower_of_a_coordinator_that_came_back_does_not_poll_the_api() {
+    let mut story = Story::beside(member(), running());
+    story.tell(Event::View(Box::new(View::default())));
+    story.hears(1, Message::Handover { epoch: Epoch(3), next: None });
+    story.lease = Some(lease(1, Some(life(1)), 4));
+    let before = story.calls.len();
+    for round in 0..20 {
+        let promise = Promise { epoch: Epoch(4), holder: life(1) };
+        story.hears(1, Message::Ask { promise, round, cluster: None, roster: vec![] });
+        story.pass(SECOND);
+    }
+    assert_eq!(story.calls.len(), before);
+}
+
+#[test]
+fn a_leave_that_the_launcher_refused_is_asked_again_until_the_launcher_shows_it() {
+    let mut story = Story::beside(member(), running());
+    story.is_ordered(1, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+    assert_eq!(story.acts_are(Err("busy".to_owned())).len(), 1);
+    assert!(story.acts.is_empty(), "not in the same instant");
+    story.pass(SECOND);
+    assert!(matches!(story.acts_are(Ok(()))[..], [LocalAct::Leave { .. }]));
+    let mut shown = running();
+    shown.leave = Some(LeaveState {
+        operation: OperationId::new("2-leave-c-0"),
+        tries: 1,
+        running: true,
+        last: None,
+        done: false,
+    });
+    story.launcher(shown);
+    story.pass(20 * SECOND);
+    assert!(story.acts.is_empty());
+}
+
+#[test]
+fn an_end_after_a_leave_that_an_earlier_life_did_not_bring_about_is_brought_about() {
+    let mut durable = member();
+    durable.left = true;
+    durable.obey(Obeyed {
+        operation: OperationId::new("2-leave-c-0"),
+        order: OrderName::EndAfterLeave,
+        pod: Uid::new("pod"),
+        epoch: Epoch(1),
+    });
+    let mut story = Story::beside(durable, running());
+    assert!(matches!(story.acts_are(Ok(()))[..], [LocalAct::EndAfterLeave { .. }]));
+    story.launcher(status(ProcessState::Stopped));
+    story.pass(20 * SECOND);
+    assert!(story.acts.is_empty());
+}
+
+#[test]
+fn a_drain_that_was_refused_is_asked_again_in_the_same_ending_and_not_in_a_later_life_of_the_container() {
+    let mut ending = running();
+    ending.terminating = true;
+    let mut story = Story::beside(member(), ending.clone());
+    story.is_ordered(1, "2-return-c-0", OrderKind::EndAndReturn);
+    assert_eq!(story.acts_are(Err("busy".to_owned())), [LocalAct::DrainAndStop]);
+    story.pass(SECOND);
+    assert_eq!(story.acts_are(Err("busy".to_owned())), [LocalAct::DrainAndStop]);
+    ending.life = 2;
+    story.launcher(ending);
+    story.pass(20 * SECOND);
+    assert!(story.acts.is_empty(), "{:?}", story.acts);
+    story.is_ordered(2, "2-return-c-0", OrderKind::EndAndReturn);
+    assert_eq!(story.acts_are(Ok(())), [LocalAct::DrainAndStop]);
+}
+
+#[test]
+fn a_join_ordered_twice_while_it_is_under_way_starts_once() {
+    let mut story = Story::new(Durable { claim: Some(Uid::new("claim-0")), ..Durable::default() });
+    story.members = vec![1];
+    story.launcher(status(ProcessState::Held));
+    story.tell(Event::Volume(VolumeState::Empty));
+    let join = OrderKind::Join { cluster: ClusterId::new("k"), move_aside: None };
+    story.is_ordered(1, "2-join-c-0", join.clone());
+    story.is_ordered(2, "2-join-c-0", join.clone());
+    assert_eq!(story.acts_are(Err("nobody to join".to_owned())).len(), 1);
+    assert!(!story.wants_start(), "the pause runs");
+    story.pass(SECOND);
+    assert!(story.wants_start());
+    story.is_ordered(3, "2-join-c-0", join);
+    assert_eq!(story.acts_are(Ok(())).len(), 1);
+}
+
+#[test]
+fn a_coordinator_that_promises_a_higher_epoch_says_that_it_steps_down() {
+    let mut story = Story::coordinating();
+    let promise = Promise { epoch: Epoch(9), holder: life(1) };
+    story.hears(1, Message::Ask { promise, round: 1, cluster: None, roster: vec![] });
+    assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), None);
+    let told = story.pilot.decisions().own;
+    assert!(told.iter().flat_map(|e| &e.reasons).any(|r| r.fact.contains("steps down")), "{told:?}");
+}
+
+#[test]
+fn the_lease_holds_for_what_was_written_and_not_for_what_the_policy_says_since() {
+    let mut story = Story::coordinating();
+    story.held = |call| matches!(call, Call::ReplaceLease { .. });
+    let longer = Rules {
+        lease: Duration::from_secs(60),
+        renew_every: Duration::from_secs(2),
+        margin: Duration::from_secs(1),
+        step: Duration::from_secs(1),
+        bounds: Bounds { min: 1, max: 9 },
+        hash: "longer".to_owned(),
+    };
+    story.tell(Event::Policy(Box::new(longer)));
+    story.pass(12 * SECOND);
+    assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), None);
+}
+
+#[test]
+fn a_lease_that_was_given_back_is_taken_with_patience_for_the_last_order_under_it() {
+    let mut story = Story::beside(member(), running());
+    let mut given_back = lease(1, None, 7);
+    given_back.content.duration = Millis(SECOND);
+    story.lease = Some(given_back);
+    story.tell(Event::View(Box::new(View::default())));
+    story.pass(2 * SECOND + 500);
+    assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), Some(Epoch(8)));
+    assert_eq!(story.pilot.may_change_membership(at(story.now)), None);
+    story.pass(3 * SECOND);
+    assert_eq!(story.pilot.may_change_membership(at(story.now)), Some(Epoch(8)));
+}
+
+#[test]
+fn who_hands_on_a_lease_that_it_took_with_patience_hands_on_the_patience() {
+    let mut story = Story::beside(member(), running());
+    story.lease = Some(lease(1, None, 7));
+    story.tell(Event::View(Box::new(View::default())));
+    story.pass(3 * SECOND);
+    assert!(story.pilot.believes_it_coordinates(at(story.now)).is_some());
+    story.tell(Event::Terminate);
+    let given_back = &story.lease.as_ref().expect("there").content;
+    assert_eq!((&given_back.holder, given_back.duration), (&None, Millis(10 * SECOND)));
+}
+
+#[test]
+fn a_coordinator_that_is_told_to_end_gives_the_lease_back_and_never_stands_again() {
+    let mut story = Story::coordinating();
+    story.tell(Event::Terminate);
+    assert!(story.ended);
+    assert_eq!(story.lease.as_ref().expect("there").content.holder, None);
+    story.pass(10 * SECOND);
+    assert_eq!(story.lease.as_ref().expect("there").content.holder, None);
+}
+
+#[test]
+fn a_renewal_on_its_way_is_waited_for_so_that_the_release_names_its_version() {
+    let mut story = Story::coordinating();
+    story.held = |call| matches!(call, Call::ReplaceLease { .. });
+    let before = story.count(|c| matches!(c, Call::ReplaceLease { .. }));
+    while story.count(|c| matches!(c, Call::ReplaceLease { .. })) == before {
+        story.pass(100);
+    }
+    story.tell(Event::Terminate);
+    assert!(!story.ended);
+    story.held = |_| false;
+    let (id, call) =
+        story.calls.iter().rev().find(|(_, c)| matches!(c, Call::ReplaceLease { .. })).cloned().expect("sent");
+    let answer = story.answer(&call).expect("done");
+    story.tell(Event::Api { id, result: Ok(answer) });
+    assert!(story.ended);
+    assert_eq!(story.lease.as_ref().expect("there").content.holder, None);
+}
+
+#[test]
+fn a_pilot_that_was_told_to_end_ends_also_when_the_api_never_answers() {
+    let mut story = Story::coordinating();
+    story.held = |_| true;
+    story.tell(Event::Terminate);
+    assert!(!story.ended);
+    story.pass(4 * SECOND);
+    assert!(story.ended);
+}
+
+#[test]
+fn in_an_ending_pod_the_pilot_stays_until_the_launcher_has_gone() {
+    let mut ending = running();
+    ending.terminating = true;
+    let mut story = Story::beside(member(), ending);
+    story.tell(Event::Terminate);
+    story.pass(60 * SECOND);
+    assert!(!story.ended);
+    story.tell(Event::Launcher(None));
+    assert!(story.ended);
+}
+
+#[test]
+fn a_terminating_pilot_does_not_stand_even_where_it_was_named() {
+    let mut ending = running();
+    ending.terminating = true;
+    let mut story = Story::beside(member(), ending);
+    story.lease = Some(lease(1, None, 3));
+    story.tell(Event::View(Box::new(View::default())));
+    story.hears(1, Message::Handover { epoch: Epoch(3), next: Some(life(0)) });
+    story.pass(10 * SECOND);
+    assert_eq!(story.lease.as_ref().expect("there").content.holder, None);
+}
+
+#[test]
+fn a_coordinator_that_hears_nobody_says_so_and_acts_on_nothing() {
+    for lonely in [false, true] {
+        let mut story = Story::beside(member(), running());
+        story.members = vec![0, 1, 2];
+        story.tell(Event::View(Box::new(View { lonely, ..View::default() })));
+        for _ in 0..60 {
+            story.pass(100);
+            let asked = story.sent.drain(..).filter_map(|(to, message)| match message {
+                Message::Ask { promise, round, .. } => Some((to, promise.epoch, round)),
+                _ => None,
+            });
+            for (to, epoch, round) in asked.collect::<Vec<_>>() {
+                let ordinal = to.ordinal().expect("numbered");
+                let claim = Some(Uid::new(format!("claim-{ordinal}")));
+                story.hears(ordinal, Message::Promised { epoch, round, claim });
+            }
+        }
+        let writes = story.count(|c| matches!(c, Call::ReplaceRecord(..)));
+        assert_eq!(writes == 0, lonely, "{writes} writes, lonely: {lonely}");
+        let coordinator = story.pilot.state(at(story.now)).coordinator.expect("it holds the Lease");
+        assert_eq!(coordinator.degraded.is_some_and(|why| why.contains("no other pilot is heard")), lonely);
+    }
+}
+
+#[test]
+fn what_another_told_of_an_ended_process_counts_for_ten_seconds_and_no_longer() {
+    let mut story = Story::beside(member(), running());
+    story.members = vec![0, 1, 2];
+    story.tell(Event::View(Box::new(View::default())));
+    let renewed = |story: &mut Story, seconds: u64| {
+        for _ in 0..seconds {
+            story.lease = Some(lease(story.now, Some(life(1)), 4));
+            story.pass(SECOND);
+        }
+    };
+    let coordinates = |story: &Story| story.pilot.believes_it_coordinates(at(story.now)).is_some();
+    story.hears(2, Message::Ended { who: life(1) });
+    renewed(&mut story, 12);
+    story.tell(Event::StreamEnded { peer: life(1), process_ended: true });
+    renewed(&mut story, 3);
+    assert!(!coordinates(&story), "one witness of three, and hearsay of long ago");
+    story.hears(2, Message::Ended { who: life(1) });
+    story.pass(2 * SECOND);
+    assert!(coordinates(&story));
+}
+
+#[test]
+fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_in() {
+    for (pod, returns) in [("pod", true), ("another pod", false)] {
+        let durable = Durable {
+            pod: Some(Uid::new(pod)),
+            roster: (0..3).map(|n| Voter { name: name(n), claim: Uid::new(format!("claim-{n}")) }).collect(),
+            ..member()
+        };
+        let mut story = Story::new(durable);
+        story.held = |_| true;
+        story.launcher(status(ProcessState::Held));
+        story.tell(holds());
+        let mut report = story.pilot.state(at(story.now)).members[0].report.clone().expect("its own");
+        let line = RingMember { identity: identity(), status: RingStatus::Shutdown, up: Some(false) };
+        report.ring = Some(vec![line]);
+        let peer = Peer {
+            generation: Generation(5),
+            liveness: Liveness::Live,
+            timeout: None,
+            phi: None,
+            report: Some(report),
+        };
+        let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
+        story.tell(Event::View(Box::new(View { peers, ..View::default() })));
+        assert_eq!(story.acts_are(Ok(())).iter().any(is_start), returns, "remembered {pod}");
+    }
+}
