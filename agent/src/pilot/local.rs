@@ -10,6 +10,7 @@ use protocol::id::{DatabaseIdentity, OperationId};
 use protocol::launcher::ProcessState;
 use protocol::message::Message;
 use protocol::order::OrderName;
+use protocol::record::IntentKind;
 use protocol::time::{Millis, Timestamp};
 use std::time::Duration;
 
@@ -73,9 +74,11 @@ impl Pilot {
         let holds_data = matches!(&self.volume, Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown));
         let held_member = self.is_held() && (self.durable.identity.is_some() || holds_data);
         let done = self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
-        // A held member asks again now and then: it may have become startable.
+        // A held member asks again now and then: it may have become startable. So does one that runs and has lost its memory
+        // while it joined: the record names it as soon as peers have confirmed it.
+        let nameless = self.runs() && self.durable.identity.is_none() && self.database.identity.is_some();
         let wait = if done { Duration::from_secs(5) } else { AGAIN };
-        if done && !(held_member && self.local.may_return.is_none()) {
+        if done && !(held_member && self.local.may_return.is_none()) && !nameless {
             return;
         }
         if self.learning.next.is_some_and(|n| now < n) || self.in_flight(|p| *p == Purpose::Learn) {
@@ -194,8 +197,7 @@ impl Pilot {
     /// The own claim, from the API in this life; or as remembered, where the pod is the one remembered with it: a pod
     /// never changes its claim.
     pub(crate) fn claim_is_known(&self) -> bool {
-        self.learning.claim_read
-            || (self.durable.claim.is_some() && self.durable.pod.as_ref() == Some(&self.setup.pod))
+        self.learning.claim_read || (self.durable.claim.is_some() && self.durable.pod.as_ref() == Some(&self.setup.pod))
     }
 
     /// An obeyed order whose act the launcher does not show was refused, or lost with an earlier life of this pilot: asked
@@ -318,16 +320,22 @@ impl Pilot {
             .members
             .get(self.own())
             .is_some_and(|m| m.identity == *identity && self.durable.claim.as_ref() == Some(&m.claim));
-        current && !record.retired.contains_key(identity)
+        // A granted leave may be over although nobody has written it down yet: then only peers know.
+        let may_have_left = record.intent.as_ref().is_some_and(|intent| match &intent.kind {
+            IntentKind::Leave { identity: leaver, granted, .. } => leaver == identity && *granted,
+            IntentKind::Form { .. } | IntentKind::Join { .. } => false,
+        });
+        current && !may_have_left && !record.retired.contains_key(identity)
     }
 
-    /// More than half of the roster's databases see this identity as a full member.
+    /// More than half of the roster's databases see this identity as a member that has not left.
     fn peers_say_current(&self, identity: &DatabaseIdentity) -> bool {
         let roster = &self.durable.roster;
         let says = |name: &protocol::id::PilotName| {
             self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
                 report.ring.iter().flatten().any(|line| {
-                    line.identity == *identity && matches!(line.status, RingStatus::Normal | RingStatus::Shutdown)
+                    line.identity == *identity
+                        && matches!(line.status, RingStatus::Normal | RingStatus::Leaving | RingStatus::Shutdown)
                 })
             })
         };

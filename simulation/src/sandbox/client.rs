@@ -42,7 +42,13 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self { protocol: Protocol::Cql, keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
+        Self {
+            protocol: Protocol::Cql,
+            keyspace: "tour".to_owned(),
+            replication: 3,
+            rows_per_second: 200,
+            row_bytes: 100,
+        }
     }
 }
 
@@ -231,7 +237,8 @@ async fn write(log: Arc<Log>, mut contacts: watch::Receiver<Vec<SocketAddr>>, se
             quiet_since = log.began.elapsed();
         }
         let heard = log.last().map_or(quiet_since, |at| at.max(quiet_since));
-        let silent = log.began.elapsed().saturating_sub(heard) > if rows.is_some() { RECONNECT_AFTER } else { RETRY_AFTER };
+        let silent =
+            log.began.elapsed().saturating_sub(heard) > if rows.is_some() { RECONNECT_AFTER } else { RETRY_AFTER };
         if connecting.is_none() && (silent || contacts.has_changed().unwrap_or(false)) {
             let at = contacts.borrow_and_update().clone();
             let settings = settings.clone();

@@ -120,10 +120,12 @@ pub async fn run(options: TourOptions) -> Result<ExitCode, RunError> {
 async fn story(running: &mut Running) -> Result<(), StoryError> {
     let tale = running.tale.clone();
     let stage = &mut running.stage;
-    let next = || tale.send_modify(|tale| {
-        tale.end(true);
-        tale.begin();
-    });
+    let next = || {
+        tale.send_modify(|tale| {
+            tale.end(true);
+            tale.begin();
+        })
+    };
     next();
     steps::form(stage, 3).await?;
     next();

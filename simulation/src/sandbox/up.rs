@@ -59,13 +59,7 @@ pub async fn run(options: UpOptions) -> Result<ExitCode, RunError> {
     if form != Form::Json {
         tell(&introduction(&home, &options));
     }
-    let plan = Plan {
-        home,
-        replicas: options.replicas.unwrap_or(REPLICAS),
-        policy,
-        grace: GRACE,
-        streaming: None,
-    };
+    let plan = Plan { home, replicas: options.replicas.unwrap_or(REPLICAS), policy, grace: GRACE, streaming: None };
     let footer = format!("Ctrl-C or q drains and ends · KUBECONFIG={}", layout.kubeconfig("admin").display());
     let mut running = Running::start(plan, form, Tale::default(), footer, stop.clone()).await?;
     let orders = control::listen(&layout.control());
@@ -111,11 +105,15 @@ async fn obey(stage: &mut Stage, order: Order) -> Result<Answer, String> {
     let done = match order {
         Order::Scale { replicas } => {
             if !sandbox.server().is_running() {
-                return Err("the Kubernetes API is stopped, and a size is written there: `sandbox api start`".to_owned());
+                return Err(
+                    "the Kubernetes API is stopped, and a size is written there: `sandbox api start`".to_owned()
+                );
             }
             let before = sandbox.replicas();
             sandbox.scale(replicas).map_err(|e| e.to_string())?;
-            format!("the StatefulSet was told {before} and is told {replicas} now; whether it comes to that is the coordinator's word")
+            format!(
+                "the StatefulSet was told {before} and is told {replicas} now; whether it comes to that is the coordinator's word"
+            )
         }
         Order::KillCoordinator => {
             let Some((pod, epoch)) = stage.seen().coordinator() else {
@@ -207,7 +205,10 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         false => format!("A new {} sandbox in {}.", home.made.database.word(), layout.root().display()),
     }];
     if let (true, Some(asked)) = (home.returning, options.replicas) {
-        lines.push(format!("  It keeps its size, whatever --replicas says: `{} scale {asked}{flag}` changes it.", called()));
+        lines.push(format!(
+            "  It keeps its size, whatever --replicas says: `{} scale {asked}{flag}` changes it.",
+            called()
+        ));
     }
     let logs = layout.root().join("logs");
     lines.extend([

@@ -328,7 +328,11 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
         .collect();
     stage.evidence.fact(
         "5-second windows without an acknowledgement",
-        if gaps.is_empty() { "0".to_owned() } else { format!("{}: {} after the first row", gaps.len(), told.join(", ")) },
+        if gaps.is_empty() {
+            "0".to_owned()
+        } else {
+            format!("{}: {} after the first row", gaps.len(), told.join(", "))
+        },
         gaps.is_empty(),
     );
     Ok(())

@@ -117,7 +117,8 @@ fn members(scene: &Scene, room: usize, palette: Palette, lines: &mut Vec<Line<'s
     let all = scene.members.len();
     let mut shown: Vec<&Member> = scene.members.iter().collect();
     if all > room {
-        let quiet = |m: &&Member| m.phase == Some(DatabasePhase::Serving) && m.pilot == PilotSight::Live && !m.coordinates;
+        let quiet =
+            |m: &&Member| m.phase == Some(DatabasePhase::Serving) && m.pilot == PilotSight::Live && !m.coordinates;
         shown.sort_by_key(quiet);
         shown.truncate(room.saturating_sub(1));
     }
@@ -244,7 +245,8 @@ fn chapter_line(chapter: &Chapter, palette: Palette) -> Line<'static> {
         ChapterState::Failed { took } => ("✗ ", Some(Color::Red), format!("  ({:.1} s)", took.as_secs_f64())),
     };
     let style = colour.map_or(Style::new(), |c| palette.style(c));
-    let style = if matches!(chapter.state, ChapterState::Now { .. }) { style.add_modifier(Modifier::BOLD) } else { style };
+    let style =
+        if matches!(chapter.state, ChapterState::Now { .. }) { style.add_modifier(Modifier::BOLD) } else { style };
     Line::from(vec![Span::styled(format!("{mark}{}", chapter.title), style), Span::raw(time)])
 }
 
@@ -311,7 +313,17 @@ mod tests {
             assert_eq!(lines.len(), 24, "{lines:#?}");
             assert!(lines.iter().all(|l| l.chars().count() <= 80), "{lines:#?}");
             let all = lines.join("\n");
-            for part in ["coordinator", "operation", "the API answers", "decision 8", "✓ four", "> five", "what is done now", "· six", "Ctrl-C"] {
+            for part in [
+                "coordinator",
+                "operation",
+                "the API answers",
+                "decision 8",
+                "✓ four",
+                "> five",
+                "what is done now",
+                "· six",
+                "Ctrl-C",
+            ] {
                 assert!(all.contains(part), "{part} is missing with {members} members:\n{all}");
             }
         }
