@@ -1,5 +1,6 @@
 //! The tour: a cluster is founded, grown, shrunk and hurt before the eyes of a newcomer, and the evidence is told.
 
+use super::cli::called;
 use super::home::{Home, Kind, Wish};
 use super::running::{Plan, RunError, Running};
 use super::show::events;
@@ -200,6 +201,6 @@ fn where_it_lies(dir: &Path) -> Vec<String> {
         format!("data      {dir}/volumes"),
         format!("logs      {dir}/logs"),
         format!("objects   {dir}/objects.json"),
-        format!("again     sandbox up --dir {dir}     (the same cluster, same host ids)"),
+        format!("again     {} up --dir {dir}", called()),
     ]
 }

@@ -1,5 +1,6 @@
 //! A sandbox that stays up, and does what it is told through its socket.
 
+use super::cli::called;
 use super::control::{self, Answer, Asked, Order};
 use super::home::{Home, Kind, Wish};
 use super::layout::Layout;
@@ -205,7 +206,8 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
     }];
     if let (true, Some(asked)) = (home.returning, options.replicas) {
         lines.push(format!(
-            "  It keeps the size it had, whatever --replicas says: `sandbox scale {asked}{flag}` changes it."
+            "  It keeps its size, whatever --replicas says: `{} scale {asked}{flag}` changes it.",
+            called()
         ));
     }
     let logs = layout.root().join("logs");
@@ -214,9 +216,9 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         format!("  export KUBECONFIG={}", layout.kubeconfig("admin").display()),
         "  kubectl get pods,pvc,lease,configmap".to_owned(),
         "  kubectl scale statefulset cassandra --replicas=4".to_owned(),
-        format!("  sandbox status{flag}"),
-        format!("  sandbox scale 4{flag}         # also: kill, pause, resume, cut, heal, api"),
-        "  curl -s http://ADDRESS:7302/state     # addresses are in the status; also /decisions".to_owned(),
+        format!("  {} status{flag}", called()),
+        format!("  {} --help     # also: scale, kill, pause, cut, heal, api", called()),
+        "  curl -s http://ADDRESS:7302/state     # an address from the status".to_owned(),
         String::new(),
         format!("Logs: {}", logs.display()),
         "Ctrl-C or SIGTERM drains and leaves no process.".to_owned(),
@@ -228,6 +230,6 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
 fn farewell(killed: &[String], options: &UpOptions) -> Vec<String> {
     let mut lines: Vec<String> =
         killed.iter().map(|p| format!("this process did not end by itself and was killed: {p}")).collect();
-    lines.push(format!("Nothing runs any more. The same cluster again: sandbox up{}", options.flag));
+    lines.push(format!("Nothing runs any more. The same cluster again: {} up{}", called(), options.flag));
     lines
 }
