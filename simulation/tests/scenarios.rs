@@ -106,9 +106,9 @@ fn f03_a_write_that_arrives_two_minutes_late_is_refused_by_the_stamp() {
         let intent = |w: &World| w.kubernetes().record().is_some_and(|r| r.intent.is_some());
         until(&mut world, 60_000, "a join begins", intent);
         until(&mut world, 200_000, "the join ends", |w| !intent(w));
-        // The mark of the claim comes next: it is held, and its sender ends.
+        // The mark of the claim comes next: it is held, and its sender ends before it misses the answer and writes again.
         world.act(&Action::HoldWrite(Whom::Coordinator, 120_000));
-        let next = world.now() + 3_000;
+        let next = world.now() + 1_500;
         world.run_until(next);
         world.act(&Action::KillAgent(Whom::Coordinator));
         let next = world.now() + 40_000;
