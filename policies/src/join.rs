@@ -2,13 +2,13 @@
 
 use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
 use crate::marks::{with_voter, without_voter};
-use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, schema_unsettled, strangers};
+use crate::peers::{peers_see_it_own_data, PeersSay, not_all_serving, peers_say, phase_word, schema_unsettled, strangers};
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, PilotName, Voter};
 use protocol::order::{OrderKind, OrderName};
-use protocol::record::{Intent, IntentKind, MemberRecord};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord};
 use protocol::report::Report;
 
 /// The founder's start, until it serves: then it is the first member.
@@ -107,6 +107,27 @@ pub(crate) fn carry_on(
                 format!("{} is not wanted any more and no member sees it", joiner.name),
             );
         }
+        if pod.is_none()
+            && !wanted
+            && let [(identity, _)] = strange.iter().collect::<Vec<_>>().as_slice()
+            && peers_see_it_own_data(world, record, identity)
+        {
+            // It came to own data as its pod ended: it is a member with no pod, and has to leave like one. Its pilot
+            // counts for nothing until it has been heard.
+            let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
+            let fact = format!("{} is not wanted any more, and members see {identity} own data: it has to leave", joiner.name);
+            return write(
+                plan,
+                world,
+                facts,
+                |r| {
+                    r.members.insert(joiner.name.clone(), member);
+                    r.intent = None;
+                },
+                Rule::PeersDecide,
+                fact,
+            );
+        }
         let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
         if claim_changed && strange.is_empty() {
             return write(
@@ -182,6 +203,19 @@ fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Opti
     }
 }
 
+/// Data of this very cluster whose identity is no member's under any name, and which no member sees in the ring. That
+/// all members are asked is certain only together with the check that all of them serve, before the join begins.
+fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, identity: &DatabaseIdentity) -> bool {
+    report.about.cluster.as_ref() == Some(&record.cluster)
+        && !record.members.values().any(|m| m.identity == *identity)
+        && record.members.keys().all(|member| {
+            world
+                .live_report(member)
+                .and_then(|r| r.ring.as_ref())
+                .is_some_and(|ring| ring.iter().all(|line| line.identity != *identity))
+        })
+}
+
 /// Whether a new member may begin to join, and which.
 pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
@@ -195,6 +229,12 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
     }
     for name in &declared {
         if let Some(member) = record.members.get(name) {
+            let voter = Voter { name: name.clone(), claim: member.claim.clone() };
+            let heard = world.live_report(name).is_some_and(|r| r.about.claim.as_ref() == Some(&voter.claim));
+            if heard && !record.roster.contains(&voter) {
+                let fact = format!("{name} is a member and is heard again: it counts");
+                return write(plan, world, facts, |r| with_voter(r, &voter), Rule::OneAtATime, fact);
+            }
             if world.claims.get(name).is_some_and(|c| c.object.uid != member.claim) {
                 plan.note(
                     Verdict::Refuse,
@@ -244,6 +284,10 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
         let move_aside = match &report.database.volume {
             Some(VolumeState::Empty) => None,
             Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
+            // Begun under an operation of this cluster that was given up before it was a member: nothing is lost with it.
+            Some(VolumeState::Holds(identity)) if never_was_a_member(world, record, report, identity) => {
+                Some(identity.clone())
+            }
             Some(VolumeState::Holds(identity)) => {
                 plan.note(
                     Verdict::Refuse,

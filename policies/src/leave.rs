@@ -62,6 +62,14 @@ fn surplus<'a>(world: &World, record: &'a ClusterRecord) -> Option<(&'a PilotNam
         .max_by_key(|(_, ordinal, _)| *ordinal)
 }
 
+/// The least size allowed, where less is wanted. Nothing is said where replication is not known.
+fn never_allowed(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rule, u32)> {
+    let factor = replication(world, record)?;
+    let (rule, least) =
+        if factor > bounds.min { (Rule::ReplicasKeepHomes, factor) } else { (Rule::Bounds, bounds.min) };
+    (world.set.replicas < least).then_some((rule, least))
+}
+
 /// Why one member fewer is not allowed; `None` where it is.
 fn too_few(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rule, String)> {
     let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
@@ -85,7 +93,17 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
     let Some((name, ordinal, member)) = surplus(world, record) else {
         return Ok(plan);
     };
-    if let Some((rule, why)) = too_few(bounds, world, record) {
+    // A size that will never be allowed is answered at once, not when the last allowed leave is over: until then the
+    // pods beyond it would end one by one, and nobody would bring them back.
+    let beyond = never_allowed(bounds, world, record).map(|(rule, least)| {
+        let why = format!("{} members are wanted, at least {least} are needed", world.set.replicas);
+        (rule, why, least.min(world.set.size_including(ordinal)))
+    });
+    let refused = match beyond {
+        Some(beyond) => Some(beyond),
+        None => too_few(bounds, world, record).map(|(rule, why)| (rule, why, world.set.size_including(ordinal))),
+    };
+    if let Some((rule, why, size)) = refused {
         if rule == Rule::UnknownHolds {
             return Ok(plan.wait(name, rule, why));
         }
@@ -93,7 +111,6 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
         if !refusal_is_recorded(record, &message) {
             return write(plan, world, facts, |r| record_refusal(r, rule, &message), rule, message.clone());
         }
-        let size = world.set.size_including(ordinal);
         let target = world.set.object.target(world.epoch)?;
         let mut plan =
             plan.act(Act::Scale(target, size), name, rule, format!("{message}; the size is raised back to {size}"));
@@ -109,11 +126,15 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
             "an order of the coordinator before may still run: waiting one old Lease",
         ));
     }
-    if let Some(why) = not_all_serving(world, record, Some(name)) {
-        return Ok(plan.wait(name, Rule::AllServing, why));
-    }
-    if let Some(why) = schema_unsettled(world, record, Some(name)) {
-        return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+    // Without its pod the leave can only begin with bringing it back, and others beyond the size with it: to wait for
+    // them to serve would be to wait for ever. Before the leave is granted all of them are asked for again.
+    if world.pods.contains_key(name) {
+        if let Some(why) = not_all_serving(world, record, Some(name)) {
+            return Ok(plan.wait(name, Rule::AllServing, why));
+        }
+        if let Some(why) = schema_unsettled(world, record, Some(name)) {
+            return Ok(plan.wait(name, Rule::SchemaAgreed, why));
+        }
     }
     if let Some((identity, _)) = strangers(world, record).into_iter().next() {
         return Ok(plan.wait(name, Rule::OneAtATime, format!("{identity} is in the ring and in no record")));

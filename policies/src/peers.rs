@@ -91,6 +91,20 @@ pub(crate) fn peers_say(
     }
 }
 
+/// Whether all members that could be asked, and at least a majority, see this identity as a full member, up or down.
+pub(crate) fn peers_see_it_own_data(world: &World, record: &ClusterRecord, identity: &DatabaseIdentity) -> bool {
+    let mut asked = 0usize;
+    for name in record.members.keys() {
+        let Some(ring) = world.live_report(name).and_then(|r| r.ring.as_ref()) else { continue };
+        asked += 1;
+        let owns = |m: &RingMember| matches!(m.status, RingStatus::Normal | RingStatus::Shutdown);
+        if !ring.iter().any(|m| m.identity == *identity && owns(m)) {
+            return false;
+        }
+    }
+    asked * 2 > record.members.len()
+}
+
 /// A ring that misses others too has only just been started: that it misses one says nothing of that one.
 fn knows_the_others(ring: &[RingMember], record: &ClusterRecord, except: &PilotName) -> bool {
     record

@@ -266,10 +266,31 @@ fn data_that_nobody_knows_is_never_started_or_moved() {
     for volume in [VolumeState::HoldsUnknown, VolumeState::Holds(identity(42))] {
         let mut world = healthy(&[0, 1, 2], 4);
         newcomer(&mut world, 3, volume);
+        pilot(&mut world, 3).about.cluster = Some(protocol::id::ClusterId::new("another"));
         let plan = plan(&world);
         assert_eq!(plan.act, None);
         assert!(plan.reasons.iter().any(|r| r.rule == Rule::UnknownDataStays && r.verdict == Verdict::Refuse));
     }
+}
+
+#[test]
+fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_its_identity() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Holds(identity(42)));
+    assert_eq!(
+        intent_of(&plan(&world)),
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) })
+    );
+    pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]));
+    assert_eq!(plan(&world).act, None);
+}
+
+#[test]
+fn a_size_that_will_never_be_allowed_is_answered_at_once_with_the_least_that_is() {
+    let mut world = healthy(&[0, 1, 2, 3, 4], 1);
+    written(&mut world);
+    let plan = plan(&world);
+    assert!(matches!(plan.act, Some(Act::Scale(_, 3))), "{plan:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use protocol::id::{DatabaseIdentity, OperationId};
 use protocol::launcher::ProcessState;
 use protocol::message::Message;
 use protocol::order::OrderName;
+use protocol::record::IntentKind;
 use protocol::time::{Millis, Timestamp};
 use std::time::Duration;
 
@@ -319,16 +320,22 @@ impl Pilot {
             .members
             .get(self.own())
             .is_some_and(|m| m.identity == *identity && self.durable.claim.as_ref() == Some(&m.claim));
-        current && !record.retired.contains_key(identity)
+        // A granted leave may be over although nobody has written it down yet: then only peers know.
+        let may_have_left = record.intent.as_ref().is_some_and(|intent| match &intent.kind {
+            IntentKind::Leave { identity: leaver, granted, .. } => leaver == identity && *granted,
+            IntentKind::Form { .. } | IntentKind::Join { .. } => false,
+        });
+        current && !may_have_left && !record.retired.contains_key(identity)
     }
 
-    /// More than half of the roster's databases see this identity as a full member.
+    /// More than half of the roster's databases see this identity as a member that has not left.
     fn peers_say_current(&self, identity: &DatabaseIdentity) -> bool {
         let roster = &self.durable.roster;
         let says = |name: &protocol::id::PilotName| {
             self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
                 report.ring.iter().flatten().any(|line| {
-                    line.identity == *identity && matches!(line.status, RingStatus::Normal | RingStatus::Shutdown)
+                    line.identity == *identity
+                        && matches!(line.status, RingStatus::Normal | RingStatus::Leaving | RingStatus::Shutdown)
                 })
             })
         };

@@ -153,6 +153,7 @@ pub struct World {
     databases: Databases,
     broken: Broken,
     next: u64,
+    rescued: bool,
     /// What went wrong, if anything.
     pub oracle: Oracle,
     /// What happened.
@@ -191,6 +192,7 @@ impl World {
             databases: Databases::new(seed),
             broken: Broken::default(),
             next: 0,
+            rescued: false,
             oracle: Oracle::new(options.planted),
             story: Story::new(options.aloud),
             options,

@@ -422,9 +422,9 @@ impl World {
                 Turn::Serving => {}
                 Turn::Left => {
                     let stay = self
-                        .pods
+                        .volumes
                         .values()
-                        .filter_map(|p| self.volumes.get(&p.claim)?.data.as_ref())
+                        .filter_map(|volume| volume.data.as_ref())
                         .filter(|d| d.bootstrapped && !d.decommissioned)
                         .count();
                     if stay < super::database::REPLICATION as usize {

@@ -118,6 +118,8 @@ pub struct Outcome {
     pub refused: u64,
     /// Joins and leaves begun.
     pub changes: u64,
+    /// A user had taken the quorum away and had to give it back.
+    pub rescued: bool,
     /// The last lines of the story.
     pub story: Vec<String>,
 }
@@ -203,6 +205,18 @@ impl World {
         false
     }
 
+    /// A user who makes the set so small, while nobody can decide, that fewer than a majority of the roster have pods,
+    /// has taken the quorum away. That is never healed automatically; here the user notices and raises the size again.
+    pub fn answer_lost_quorum(&mut self) {
+        let (Some(replicas), Some(record)) = (self.cluster.replicas(), self.cluster.record()) else { return };
+        let have = record.roster.iter().filter(|v| v.name.ordinal().is_some_and(|o| o < replicas)).count();
+        let needed = record.roster.iter().filter_map(|v| v.name.ordinal()).max().map_or(0, |o| o + 1);
+        if have * 2 <= record.roster.len() && needed > replicas {
+            self.rescued = true;
+            self.act(&super::schedule::Action::Scale(needed));
+        }
+    }
+
     /// What the run has come to.
     pub fn outcome(&self, rested: Option<u64>) -> Outcome {
         Outcome {
@@ -214,6 +228,7 @@ impl World {
             members: self.cluster.record().map_or(0, |r| r.members.len()),
             refused: self.oracle.refused,
             changes: self.oracle.changes,
+            rescued: self.rescued,
             story: self.story.last(400),
         }
     }
@@ -227,6 +242,7 @@ pub fn run(options: Options) -> Outcome {
     let mut rested = None;
     if world.oracle.verdict.is_none() {
         world.heal();
+        world.answer_lost_quorum();
         if world.settle(patience) {
             rested = Some(world.now().saturating_sub(faults_end + STAYS));
         }
