@@ -204,10 +204,9 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 #[test]
-fn planted_bugs_are_found() {
-    for bug in Planted::ALL {
-        let found = (0..60).find(|seed| run(Options { planted: Some(bug), ..Options::swarm(*seed) }).verdict.is_some());
-        println!("{bug:?}: {found:?}");
-        assert!(found.is_some(), "{bug:?} was not found in 60 seeds");
-    }
+fn a_renewal_without_resource_version_is_found_out() {
+    let planted = Some(Planted::BlindRenewal);
+    let found = (0..60).find(|seed| run(Options { planted, ..Options::swarm(*seed) }).verdict.is_some());
+    println!("found with seed {found:?}");
+    assert!(found.is_some(), "the simulator overlooks a renewal that guards nothing");
 }
