@@ -5,7 +5,7 @@ use super::{CALL, Pilot, Purpose};
 use crate::effect::{Effect, LocalAct, StartAs};
 use crate::kubernetes::call::{Answer, Call, Failure};
 use policies::plan::{Reason, Rule, Verdict};
-use protocol::database::{RingStatus, VolumeState};
+use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId};
 use protocol::launcher::ProcessState;
 use protocol::message::Message;
@@ -260,7 +260,11 @@ impl Pilot {
         }
         let permitted =
             self.launcher.as_ref().and_then(|s| s.permission.as_ref()).map(|p| (p.pod.clone(), p.identity.clone()));
+        // Not before it serves: a member that returns names itself as a seed, and one that crashed while it still joined
+        // would then skip the streaming and own data that it does not have.
+        let serves = matches!(self.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving);
         if running
+            && serves
             && self.durable.identity.is_some()
             && permitted == Some((self.setup.pod.clone(), None))
             && self.local.started != Some((StartAs::Returner, self.durable.identity.clone()))
