@@ -6,8 +6,8 @@ use agent::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
 use agent::pilot::durable::{Durable, Obeyed};
 use agent::pilot::{Pilot, Rules, Setup};
 use policies::decide::Bounds;
-use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion};
-use protocol::database::VolumeState;
+use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion, SetFacts};
+use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId, PilotName, Uid, Voter};
 use protocol::launcher::{LauncherStatus, LeaveState, ProcessState};
@@ -16,7 +16,7 @@ use protocol::order::{Order, OrderKind, OrderName, Outcome};
 use protocol::promise::Promise;
 use protocol::record::{ClusterRecord, MemberRecord};
 use protocol::time::{Millis, Timestamp};
-use protocol::view::View;
+use protocol::view::{Liveness, Peer, View};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -67,12 +67,7 @@ fn member() -> Durable {
 }
 
 fn object(name: &str, uid: &str) -> ObjectRead {
-    ObjectRead {
-        name: name.to_owned(),
-        uid: Uid::new(uid),
-        version: ResourceVersion("1".to_owned()),
-        stamp: Epoch(1),
-    }
+    ObjectRead { name: name.to_owned(), uid: Uid::new(uid), version: ResourceVersion("1".to_owned()), stamp: Epoch(1) }
 }
 
 fn lease(version: u64, holder: Option<PilotId>, epoch: u64) -> LeaseFacts {
@@ -200,13 +195,17 @@ impl Story {
                 retired: false,
                 terminating: false,
             }))),
+            Call::GetSet => Some(Answer::Set(Some(SetFacts {
+                object: object("c", "set"),
+                replicas: u32::try_from(self.members.len()).expect("few"),
+                start: 0,
+            }))),
+            Call::ListPods => Some(Answer::Pods(BTreeMap::new())),
+            Call::ListClaims => Some(Answer::Claims(BTreeMap::new())),
             Call::CreateRecord(_)
             | Call::ReplaceRecord(..)
-            | Call::GetSet
             | Call::StampSet(_)
             | Call::Scale(..)
-            | Call::ListPods
-            | Call::ListClaims
             | Call::MarkClaim(..)
             | Call::GetOwnPod
             | Call::PostEvent(_) => None,
@@ -230,8 +229,7 @@ impl Story {
                         if (self.held)(&call) {
                             continue;
                         }
-                        let result =
-                            self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
+                        let result = self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
                         events.push(Event::Api { id, result });
                     }
                     Effect::Local(id, act) => self.acts.push((id, act)),
@@ -347,7 +345,7 @@ fn a_member_whose_memory_was_lost_returns_by_the_records_word_for_its_claim() {
 #[test]
 fn a_member_whose_memory_was_lost_while_its_database_runs_is_that_member_again_and_obeys_its_leave() {
     let mut story = Story::beside(Durable::default(), running());
-    let mut seen = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Serving);
+    let mut seen = DatabaseState::bare(DatabasePhase::Serving);
     seen.identity = Some(identity());
     story.tell(Event::Database(Box::new(seen)));
     story.pass(SECOND);
@@ -388,7 +386,9 @@ fn what_failed_to_be_kept_but_was_kept_by_a_later_writing_is_done() {
     let mut story = Story::beside(member(), running());
     story.pass(SECOND);
     let deliver = |story: &mut Story| {
-        let out = story.pilot.handle(at(story.now), Event::Message(life(1), Message::Announce { epoch: Epoch(3), sequence: 1 }));
+        let out = story
+            .pilot
+            .handle(at(story.now), Event::Message(life(1), Message::Announce { epoch: Epoch(3), sequence: 1 }));
         let nonce = out
             .iter()
             .find_map(|e| match e {
@@ -597,7 +597,8 @@ fn a_renewal_on_its_way_is_waited_for_so_that_the_release_names_its_version() {
     story.tell(Event::Terminate);
     assert!(!story.ended);
     story.held = |_| false;
-    let (id, call) = story.calls.iter().rev().find(|(_, c)| matches!(c, Call::ReplaceLease { .. })).cloned().expect("sent");
+    let (id, call) =
+        story.calls.iter().rev().find(|(_, c)| matches!(c, Call::ReplaceLease { .. })).cloned().expect("sent");
     let answer = story.answer(&call).expect("done");
     story.tell(Event::Api { id, result: Ok(answer) });
     assert!(story.ended);
@@ -640,15 +641,75 @@ fn a_terminating_pilot_does_not_stand_even_where_it_was_named() {
 
 #[test]
 fn a_coordinator_that_hears_nobody_says_so_and_acts_on_nothing() {
+    for lonely in [false, true] {
+        let mut story = Story::beside(member(), running());
+        story.members = vec![0, 1, 2];
+        story.tell(Event::View(Box::new(View { lonely, ..View::default() })));
+        for _ in 0..60 {
+            story.pass(100);
+            let asked = story.sent.drain(..).filter_map(|(to, message)| match message {
+                Message::Ask { promise, round, .. } => Some((to, promise.epoch, round)),
+                _ => None,
+            });
+            for (to, epoch, round) in asked.collect::<Vec<_>>() {
+                let ordinal = to.ordinal().expect("numbered");
+                let claim = Some(Uid::new(format!("claim-{ordinal}")));
+                story.hears(ordinal, Message::Promised { epoch, round, claim });
+            }
+        }
+        let writes = story.count(|c| matches!(c, Call::ReplaceRecord(..)));
+        assert_eq!(writes == 0, lonely, "{writes} writes, lonely: {lonely}");
+        let coordinator = story.pilot.state(at(story.now)).coordinator.expect("it holds the Lease");
+        assert_eq!(coordinator.degraded.is_some_and(|why| why.contains("no other pilot is heard")), lonely);
+    }
+}
+
+#[test]
+fn what_another_told_of_an_ended_process_counts_for_ten_seconds_and_no_longer() {
     let mut story = Story::beside(member(), running());
     story.members = vec![0, 1, 2];
-    story.tell(Event::View(Box::new(View { lonely: true, ..View::default() })));
-    story.lease = Some(lease(1, None, 3));
-    story.pass(4 * SECOND);
-    let state = story.pilot.state(at(story.now));
-    let coordinator = state.coordinator.expect("it holds the Lease");
-    assert_eq!(coordinator.pilot, name(0));
-    story.pass(4 * SECOND);
-    assert!(story.calls.iter().all(|(_, call)| !call.is_write()
-        || matches!(call, Call::ReplaceLease { .. } | Call::CreateLease(_) | Call::PostEvent(_))));
+    story.tell(Event::View(Box::new(View::default())));
+    let renewed = |story: &mut Story, seconds: u64| {
+        for _ in 0..seconds {
+            story.lease = Some(lease(story.now, Some(life(1)), 4));
+            story.pass(SECOND);
+        }
+    };
+    let coordinates = |story: &Story| story.pilot.believes_it_coordinates(at(story.now)).is_some();
+    story.hears(2, Message::Ended { who: life(1) });
+    renewed(&mut story, 12);
+    story.tell(Event::StreamEnded { peer: life(1), process_ended: true });
+    renewed(&mut story, 3);
+    assert!(!coordinates(&story), "one witness of three, and hearsay of long ago");
+    story.hears(2, Message::Ended { who: life(1) });
+    story.pass(2 * SECOND);
+    assert!(coordinates(&story));
+}
+
+#[test]
+fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_in() {
+    for (pod, returns) in [("pod", true), ("another pod", false)] {
+        let durable = Durable {
+            pod: Some(Uid::new(pod)),
+            roster: (0..3).map(|n| Voter { name: name(n), claim: Uid::new(format!("claim-{n}")) }).collect(),
+            ..member()
+        };
+        let mut story = Story::new(durable);
+        story.held = |_| true;
+        story.launcher(status(ProcessState::Held));
+        story.tell(holds());
+        let mut report = story.pilot.state(at(story.now)).members[0].report.clone().expect("its own");
+        let line = RingMember { identity: identity(), status: RingStatus::Shutdown, up: Some(false) };
+        report.ring = Some(vec![line]);
+        let peer = Peer {
+            generation: Generation(5),
+            liveness: Liveness::Live,
+            timeout: None,
+            phi: None,
+            report: Some(report),
+        };
+        let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
+        story.tell(Event::View(Box::new(View { peers, ..View::default() })));
+        assert_eq!(story.acts_are(Ok(())).iter().any(is_start), returns, "remembered {pod}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
 use crate::marks::{with_voter, without_voter};
-use crate::peers::{peers_see_it_own_data, PeersSay, not_all_serving, peers_say, phase_word, schema_unsettled, strangers};
+use crate::peers::{
+    PeersSay, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
+};
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
@@ -115,7 +117,8 @@ pub(crate) fn carry_on(
             // It came to own data as its pod ended: it is a member with no pod, and has to leave like one. Its pilot
             // counts for nothing until it has been heard.
             let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
-            let fact = format!("{} is not wanted any more, and members see {identity} own data: it has to leave", joiner.name);
+            let fact =
+                format!("{} is not wanted any more, and members see {identity} own data: it has to leave", joiner.name);
             return write(
                 plan,
                 world,

@@ -190,7 +190,8 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
                 let kind = OrderKind::EndAfterLeave;
                 let pod = report.about.pod.clone();
                 let act = Act::Order { to: name.clone(), pod, operation: intent.operation.clone(), kind };
-                let fact = "peers see it gone, and its database is started in vain: it ends before its identity is retired";
+                let fact =
+                    "peers see it gone, and its database is started in vain: it ends before its identity is retired";
                 return Ok(plan.act(act, name, Rule::PeersDecide, fact));
             }
         }

@@ -86,10 +86,7 @@ fn report(ordinal: u32, ring: Vec<RingMember>) -> Report {
 }
 
 fn ring(members: &[u32]) -> Vec<RingMember> {
-    members
-        .iter()
-        .map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) })
-        .collect()
+    members.iter().map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) }).collect()
 }
 
 /// A healthy cluster of these members, with a set of `replicas`.
@@ -99,7 +96,10 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         epoch: EPOCH,
         roster: members.iter().map(|n| voter(*n)).collect(),
         roster_revision: 1,
-        members: members.iter().map(|n| (name(*n), MemberRecord { claim: claim(*n), identity: identity(*n) })).collect(),
+        members: members
+            .iter()
+            .map(|n| (name(*n), MemberRecord { claim: claim(*n), identity: identity(*n) }))
+            .collect(),
         retired: BTreeMap::new(),
         intent: None,
         next_operation: 9,
@@ -163,9 +163,7 @@ fn plan(world: &World) -> Plan {
 fn intent_of(plan: &Plan) -> Option<IntentKind> {
     match &plan.act {
         Some(Act::WriteRecord(_, record)) => record.intent.as_ref().map(|i| i.kind.clone()),
-        Some(
-            Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. },
-        )
+        Some(Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. })
         | None => None,
     }
 }
@@ -260,10 +258,7 @@ fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
     newcomer(&mut world, 3, VolumeState::Holds(identity(3)));
     let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
     record(&mut world).retired.insert(identity(3), retirement);
-    assert_eq!(
-        intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) })
-    );
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) }));
 }
 
 #[test]
@@ -282,10 +277,7 @@ fn data_that_nobody_knows_is_never_started_or_moved() {
 fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_its_identity() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Holds(identity(42)));
-    assert_eq!(
-        intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) })
-    );
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) }));
     pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]));
     assert_eq!(plan(&world).act, None);
 }
@@ -340,9 +332,7 @@ fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
     let plan = plan(&world);
     assert_eq!(plan.act, None);
     assert!(
-        plan.reasons
-            .iter()
-            .any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
+        plan.reasons.iter().any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
         "{plan:?}"
     );
 }
@@ -469,7 +459,10 @@ fn a_leave_is_granted_once_and_then_only_watched() {
     let mut world = healthy(&[0, 1, 2, 3], 3);
     leaving(&mut world, 3, 3, false);
     written(&mut world);
-    assert!(matches!(record(&mut world).intent.as_ref().map(|i| &i.kind), Some(IntentKind::Leave { granted: true, .. })));
+    assert!(matches!(
+        record(&mut world).intent.as_ref().map(|i| &i.kind),
+        Some(IntentKind::Leave { granted: true, .. })
+    ));
     assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Leave { .. }, .. })));
     pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-leave"), OrderName::Leave));
     pilot(&mut world, 3).database.phase = DatabasePhase::Leaving;

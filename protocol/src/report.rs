@@ -393,8 +393,7 @@ pub(crate) mod tests {
             epoch: Epoch(5),
             degraded: Some("2 of 30 pilots of the roster promised lately, more than half are needed".repeat(3)),
         };
-        report.mesh.obeyed =
-            Some((OperationId::new("12-end-and-return-cassandra-0"), OrderName::EndAndReturn));
+        report.mesh.obeyed = Some((OperationId::new("12-end-and-return-cassandra-0"), OrderName::EndAndReturn));
         let values = report.to_values().expect("fits");
         assert!(values.iter().all(|(key, value)| key.len() + value.len() <= keys::LONGEST_VALUE));
         let read = Report::from_values(&values).expect("reads");
@@ -411,9 +410,8 @@ pub(crate) mod tests {
             subject: "c-3".into(),
             step: "\u{fffd}\"".repeat(900),
         });
-        report.why = (0..4)
-            .map(|number| Brief { epoch: Epoch(1), number, text: "\"".repeat(Brief::LONGEST) })
-            .collect();
+        report.why =
+            (0..4).map(|number| Brief { epoch: Epoch(1), number, text: "\"".repeat(Brief::LONGEST) }).collect();
         let values = report.to_values().expect("fits");
         assert!(values.iter().all(|(key, value)| key.len() + value.len() <= keys::LONGEST_VALUE));
         let read = Report::from_values(&values).expect("reads");

@@ -1,5 +1,6 @@
 //! The deterministic simulator, the model Kubernetes, the sandbox: where pilots are tried before anybody trusts them.
 
+pub mod bench;
 pub mod conformance;
 pub mod kubernetes;
 pub mod model_database;

@@ -144,7 +144,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 fn status(dir: &Path) -> Value {
     let told = run(dir, &["status", "--json"]);
-    serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", text(&told.stdout), text(&told.stderr)))
+    serde_json::from_slice(&told.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {} {}", text(&told.stdout), text(&told.stderr)))
 }
 
 fn folder() -> TempDir {
@@ -189,7 +190,11 @@ fn a_sandbox_takes_orders_leaves_no_process_and_returns_as_the_same_cluster() {
 
     let wrong = run(dir, &["kill", "pilot", "cassandra-9"]);
     assert_eq!(wrong.status.code(), Some(1));
-    assert!(text(&wrong.stderr).contains("there is no pod cassandra-9: there are cassandra-0, "), "{}", text(&wrong.stderr));
+    assert!(
+        text(&wrong.stderr).contains("there is no pod cassandra-9: there are cassandra-0, "),
+        "{}",
+        text(&wrong.stderr)
+    );
 
     assert!(run(dir, &["api", "stop"]).status.success());
     let refused = run(dir, &["scale", "3"]);
@@ -222,7 +227,8 @@ fn after_a_sandbox_was_killed_the_same_cluster_returns() {
     let first = identities(&up.ready());
     // The objects are written once a second.
     wait_until("the cluster on disk", || {
-        std::fs::read_to_string(dir.join("objects.json")).is_ok_and(|objects| first.values().all(|id| objects.contains(id)))
+        std::fs::read_to_string(dir.join("objects.json"))
+            .is_ok_and(|objects| first.values().all(|id| objects.contains(id)))
     });
     up.child.kill().expect("killed");
     up.child.wait().expect("ended");
@@ -248,9 +254,15 @@ fn an_order_to_nobody_says_how_to_start_somebody() {
 #[test]
 fn a_wrong_command_line_ends_with_2_and_runs_nothing() {
     let folder = folder();
-    for wrong in
-        [&["fly"][..], &["scale"], &["scale", "many"], &["kill"], &["api", "pause"], &["up", "--replicas", "0"], &["--keep", "up"]]
-    {
+    for wrong in [
+        &["fly"][..],
+        &["scale"],
+        &["scale", "many"],
+        &["kill"],
+        &["api", "pause"],
+        &["up", "--replicas", "0"],
+        &["--keep", "up"],
+    ] {
         let told = run(folder.path(), wrong);
         assert_eq!(told.status.code(), Some(2), "{wrong:?}: {}", text(&told.stderr));
     }

@@ -28,7 +28,9 @@ const FIRST: &[Story] = &[
     ("a_killed_database_is_back_also_without_api_and_without_its_agent", |s| Box::pin(shown::kill_database_alone(s))),
     ("a_fourth_member_joins_by_grant", |s| Box::pin(steps::scale(s, 4))),
     ("the_fourth_leaves_confirmed_by_peers_before_its_pod_ends", |s| Box::pin(steps::scale(s, 3))),
-    ("the_kept_claim_takes_a_new_identity_and_its_old_data_is_moved_aside", |s| Box::pin(shown::rejoin_on_kept_claim(s))),
+    ("the_kept_claim_takes_a_new_identity_and_its_old_data_is_moved_aside", |s| {
+        Box::pin(shown::rejoin_on_kept_claim(s))
+    }),
     ("the_coordinator_killed_inside_a_leave_is_replaced_and_the_leave_ends_once", |s| {
         Box::pin(steps::kill_coordinator_while_leaving(s, 3))
     }),
@@ -93,7 +95,10 @@ async fn run() -> ExitCode {
         [("first", FIRST, 51u8, 90u64, None), ("slow", SLOW, 52, 20, Some(1u32))]
     {
         if stage_name != only && only != "all" {
-            println!("NOT SHOWN: {} stories on the {stage_name} mesh (PILOT_STORIES={stage_name} shows them)", stories.len());
+            println!(
+                "NOT SHOWN: {} stories on the {stage_name} mesh (PILOT_STORIES={stage_name} shows them)",
+                stories.len()
+            );
             left_out += u32::try_from(stories.len()).unwrap_or(0);
             continue;
         }

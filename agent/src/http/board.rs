@@ -5,6 +5,7 @@ use crate::gossip::GossipCounters;
 use crate::kubernetes::call::Call;
 use crate::pilot::decisions::Entry;
 use crate::pilot::state::{DecisionsDocument, MemberState, SelfState, StateDocument};
+use crate::stream::StreamCounters;
 use hyper::body::Bytes;
 use protocol::order::OrderName;
 use protocol::time::Timestamp;
@@ -62,6 +63,7 @@ struct Rest {
     decisions: Arc<DecisionsDocument>,
     health: Health,
     gossip: Option<GossipCounters>,
+    streams: Option<StreamCounters>,
     beat: Option<Instant>,
 }
 
@@ -94,6 +96,7 @@ impl Board {
                 decisions: Arc::new(DecisionsDocument { own: vec![], heard: vec![] }),
                 health: Health::unsaid(),
                 gossip: None,
+                streams: None,
                 beat: None,
             }),
             counters: Mutex::new(Counters::default()),
@@ -124,6 +127,11 @@ impl Board {
     /// Says what the gossip layer counted.
     pub fn set_gossip(&self, counters: GossipCounters) {
         lock(&self.0.rest).gossip = Some(counters);
+    }
+
+    /// Says what the streams counted.
+    pub fn set_streams(&self, counters: StreamCounters) {
+        lock(&self.0.rest).streams = Some(counters);
     }
 
     /// Counts a call to the Kubernetes API that came to an end.
@@ -169,6 +177,10 @@ impl Board {
 
     pub(super) fn gossip(&self) -> Option<GossipCounters> {
         lock(&self.0.rest).gossip
+    }
+
+    pub(super) fn streams(&self) -> Option<StreamCounters> {
+        lock(&self.0.rest).streams
     }
 
     /// When the runtime spoke last.

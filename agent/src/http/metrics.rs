@@ -10,6 +10,7 @@ use super::counters::Counters;
 use super::process::{self, ProcessFacts};
 use crate::gossip::GossipCounters;
 use crate::pilot::state::StateDocument;
+use crate::stream::StreamCounters;
 use encode::{Kind, Metrics};
 use policies::plan::Verdict;
 use protocol::database::DatabasePhase;
@@ -26,6 +27,9 @@ pub(super) fn render(board: &Board) -> String {
     happened(&mut metrics, &board.counters());
     if let Some(gossip) = board.gossip() {
         datagrams(&mut metrics, &gossip);
+    }
+    if let Some(counted) = board.streams() {
+        streams(&mut metrics, &counted);
     }
     own_process(&mut metrics, process::look());
     metrics.end()
@@ -251,6 +255,17 @@ fn datagrams(metrics: &mut Metrics, gossip: &GossipCounters) {
     ] {
         family.sample("_total", &[("reason", reason)], number);
     }
+}
+
+fn streams(metrics: &mut Metrics, counted: &StreamCounters) {
+    metrics
+        .family("pilot_stream_frames", Kind::Counter, "", "Frames on proven streams between pilots, pings included.")
+        .sample("_total", &[("direction", "received")], counted.received_frames)
+        .sample("_total", &[("direction", "sent")], counted.sent_frames);
+    metrics
+        .family("pilot_stream_traffic_bytes", Kind::Counter, "bytes", "Bytes of frames on proven streams.")
+        .sample("_total", &[("direction", "received")], counted.received_bytes)
+        .sample("_total", &[("direction", "sent")], counted.sent_bytes);
 }
 
 fn own_process(metrics: &mut Metrics, facts: ProcessFacts) {

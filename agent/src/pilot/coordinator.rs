@@ -324,7 +324,9 @@ impl Pilot {
         let why = if alone {
             "no other pilot is heard: nothing is decided".to_owned()
         } else {
-            format!("{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided")
+            format!(
+                "{have} of {of} pilots of the roster promised lately, more than half are needed: nothing is decided"
+            )
         };
         let news = leading.degraded.is_none();
         leading.degraded = Some(why.clone());

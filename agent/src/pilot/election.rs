@@ -97,7 +97,13 @@ impl Pilot {
             return;
         }
         let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || !self.view_seen;
-        if self.leaving || self.is_ending() || listening || self.view.woken || !self.floor_known || now < self.election.hold_until {
+        if self.leaving
+            || self.is_ending()
+            || listening
+            || self.view.woken
+            || !self.floor_known
+            || now < self.election.hold_until
+        {
             return;
         }
         if let Some((id, epoch)) = self.coordinator(now)
@@ -290,14 +296,7 @@ impl Pilot {
             return;
         }
         let old = patience.map_or(Duration::ZERO, |p| p);
-        self.leadership = Some(Leadership::begin(
-            now,
-            epoch,
-            lease,
-            until,
-            now.plus(rules.renew_every),
-            now.plus(old),
-        ));
+        self.leadership = Some(Leadership::begin(now, epoch, lease, until, now.plus(rules.renew_every), now.plus(old)));
         self.raise_floor(epoch);
         self.election.nobody_since = None;
         self.election.left = None;

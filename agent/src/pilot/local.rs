@@ -77,9 +77,11 @@ impl Pilot {
         let holds_data = matches!(&self.volume, Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown));
         let held_member = self.is_held() && (self.durable.identity.is_some() || holds_data);
         let done = self.learning.lease_read && self.learning.record.is_some() && self.learning.claim_read;
-        // A held member asks again now and then: it may have become startable.
+        // A held member asks again now and then: it may have become startable. So does one that runs and has lost its memory
+        // while it joined: the record names it as soon as peers have confirmed it.
+        let nameless = self.runs() && self.durable.identity.is_none() && self.database.identity.is_some();
         let wait = if done { Duration::from_secs(5) } else { AGAIN };
-        if done && !(held_member && self.local.may_return.is_none()) {
+        if done && !(held_member && self.local.may_return.is_none()) && !nameless {
             return;
         }
         if self.learning.next.is_some_and(|n| now < n) || self.in_flight(|p| *p == Purpose::Learn) {
@@ -199,8 +201,7 @@ impl Pilot {
     /// The own claim, from the API in this life; or as remembered, where the pod is the one remembered with it: a pod
     /// never changes its claim.
     pub(crate) fn claim_is_known(&self) -> bool {
-        self.learning.claim_read
-            || (self.durable.claim.is_some() && self.durable.pod.as_ref() == Some(&self.setup.pod))
+        self.learning.claim_read || (self.durable.claim.is_some() && self.durable.pod.as_ref() == Some(&self.setup.pod))
     }
 
     /// An obeyed order whose act the launcher does not show was refused, or lost with an earlier life of this pilot: asked

@@ -199,7 +199,9 @@ impl Pilot {
             Effect::Send(to, Message::Promised { epoch: asked.epoch, round, claim: self.durable.claim.clone() });
         if self.on_disk.promise.as_ref() == Some(asked) {
             self.out.push(answer);
-        } else if let Some(waiting) = self.waiting_for_disk.values_mut().find(|w| w.durable.promise.as_ref() == Some(asked)) {
+        } else if let Some(waiting) =
+            self.waiting_for_disk.values_mut().find(|w| w.durable.promise.as_ref() == Some(asked))
+        {
             waiting.effects.push(answer);
         } else {
             self.durable.promise = Some(asked.clone());

@@ -272,7 +272,7 @@ impl Pilot {
     }
 
     fn take_view(&mut self, now: Timestamp, view: View) {
-        let changed = !same_reports(&self.view, &view);
+        let changed = !same_facts(&self.view, &view);
         for (_, _, report) in view.live() {
             self.heard.extend(report.why.iter().cloned());
         }
@@ -421,8 +421,11 @@ impl Pilot {
     }
 }
 
-/// Whether two views carry the same liveness and the same reports.
-fn same_reports(a: &View, b: &View) -> bool {
+/// Whether two views carry the same liveness and the same facts that a decision can turn on.
+///
+/// Bytes held, moved and free change all the time: a coordinator that looked at the world for each of them would ask
+/// the API more often the more members there are.
+fn same_facts(a: &View, b: &View) -> bool {
     a.peers.len() == b.peers.len()
         && a.peers.iter().all(|(name, peer)| {
             b.peers.get(name).is_some_and(|other| {
@@ -430,7 +433,7 @@ fn same_reports(a: &View, b: &View) -> bool {
                     && other.liveness == peer.liveness
                     && match (&peer.report, &other.report) {
                         (Some(a), Some(b)) => {
-                            a.database == b.database
+                            telling(&a.database) == telling(&b.database)
                                 && a.ring == b.ring
                                 && a.about == b.about
                                 && a.mesh.obeyed == b.mesh.obeyed
@@ -440,4 +443,9 @@ fn same_reports(a: &View, b: &View) -> bool {
                     }
             })
         })
+}
+
+/// A database's report without what changes all the time.
+fn telling(report: &protocol::report::DatabaseReport) -> protocol::report::DatabaseReport {
+    protocol::report::DatabaseReport { streaming: None, load: None, disk: None, ..report.clone() }
 }

@@ -249,6 +249,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
                     return Err(AgentError::NewLife);
                 }
                 shell.remember(&view);
+                shell.board.set_gossip(view.counters);
                 Event::View(Box::new(mesh_view::translate(&view)))
             }
             Some(event) = stream_events.recv() => match shell.stream_event(event) {
@@ -332,6 +333,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             *w = Watched { process: process.clone(), identity: identity.clone() };
             changed
         });
+        shell.board.set_streams(shell.streams.counters());
         shell.show();
     }
     gossip.depart().await;

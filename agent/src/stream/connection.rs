@@ -3,9 +3,11 @@
 use super::frame::{self, Kind, Opening, Sealing};
 use super::handshake::Proven;
 use super::settings::StreamSettings;
+use super::traffic::Traffic;
 use crate::gossip::Cut;
 use protocol::id::PilotId;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -38,12 +40,13 @@ pub(super) async fn run(
     queue: mpsc::Receiver<Vec<u8>>,
     cut: watch::Receiver<Cut>,
     heard: mpsc::Sender<Heard>,
+    traffic: Arc<Traffic>,
 ) -> End {
     let (reading, writing) = proven.stream.into_split();
     let peer = proven.peer.id;
     tokio::select! {
-        end = read(reading, proven.wire.opening, &peer, settings.silence, &cut, heard) => end,
-        end = write(writing, proven.wire.sealing, &peer, settings, queue, cut.clone()) => end,
+        end = read(reading, proven.wire.opening, &peer, settings.silence, &cut, heard, &traffic) => end,
+        end = write(writing, proven.wire.sealing, &peer, settings, queue, cut.clone(), &traffic) => end,
     }
 }
 
@@ -54,6 +57,7 @@ async fn read(
     silence: Duration,
     cut: &watch::Receiver<Cut>,
     heard: mpsc::Sender<Heard>,
+    traffic: &Traffic,
 ) -> End {
     let mut deadline = Instant::now() + silence;
     loop {
@@ -63,6 +67,7 @@ async fn read(
             Ok(Err(error)) => return end_of(&error),
             Err(_) => return End::Silent,
         };
+        traffic.received(frame::LENGTH + frame.len());
         let Ok(Some((kind, bytes))) = opening.open(&frame) else {
             return End::Broken;
         };
@@ -91,6 +96,7 @@ async fn write(
     settings: StreamSettings,
     mut queue: mpsc::Receiver<Vec<u8>>,
     cut: watch::Receiver<Cut>,
+    traffic: &Traffic,
 ) -> End {
     loop {
         let (kind, bytes) = match tokio::time::timeout(settings.ping, queue.recv()).await {
@@ -110,7 +116,7 @@ async fn write(
             return End::Broken;
         };
         match tokio::time::timeout(settings.silence, stream.write_all(&frame)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => traffic.sent(frame.len()),
             Ok(Err(error)) => return end_of(&error),
             Err(_) => return End::Silent,
         }

@@ -56,6 +56,14 @@ pub struct StreamCounters {
     pub sent: u64,
     /// Messages received.
     pub received: u64,
+    /// Frames sent, pings included.
+    pub sent_frames: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Frames received, pings included.
+    pub received_frames: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
     /// Messages dropped because there is no stream to their receiver.
     pub no_stream: u64,
     /// Messages dropped because the receiver's queue is full.

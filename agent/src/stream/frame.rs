@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// Bytes of the length in front of a frame.
+pub(super) const LENGTH: usize = 2;
 const TAG: usize = 16;
 const LONGEST_FRAME: usize = 1 + LONGEST_MESSAGE + TAG;
 

@@ -5,11 +5,13 @@ use super::event::{Evidence, StreamCounters, StreamEvent, ended};
 use super::handshake::{self, Hello, Proven};
 use super::probe::probe;
 use super::settings::StreamSettings;
+use super::traffic::Traffic;
 use crate::gossip::Cut;
 use crate::keyring::{Fingerprint, SharedKeyRing};
 use protocol::id::{ClusterId, PilotId, PilotName};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -86,6 +88,7 @@ struct State {
     next_id: u64,
     cut: watch::Sender<Cut>,
     counters: StreamCounters,
+    traffic: Arc<Traffic>,
 }
 
 impl Hub {
@@ -149,6 +152,7 @@ impl Hub {
             };
             self.state.counters.now_streams = self.state.streams.len() as u64;
             self.state.counters.now_unproven = self.state.unproven.values().sum::<usize>() as u64;
+            self.state.traffic.write_into(&mut self.state.counters);
             self.facts.send_replace(self.state.counters);
             for event in news {
                 if self.events.send(event).await.is_err() {
@@ -257,8 +261,9 @@ impl Hub {
         state.next_id += 1;
         let (peer, key) = (proven.peer.clone(), proven.key);
         let (settings, cut, heard) = (self.settings, state.cut.subscribe(), heard.clone());
+        let traffic = state.traffic.clone();
         let task = state.tasks.spawn(async move {
-            let end = connection::run(*proven, settings, queued, cut, heard).await;
+            let end = connection::run(*proven, settings, queued, cut, heard, traffic).await;
             Done::Ended { id: number, end }
         });
         state.streams.insert(

@@ -11,6 +11,7 @@ mod handshake;
 mod hub;
 mod probe;
 mod settings;
+mod traffic;
 
 #[cfg(test)]
 mod tests;

@@ -74,10 +74,7 @@ fn halve(text: &mut String) -> bool {
 
 /// Puts the ring where all of it fits beside what is there already. One that does not fit is not told: its database
 /// counts as one that cannot be asked, which holds whatever would need its word.
-pub(super) fn put_ring(
-    values: &mut BTreeMap<String, String>,
-    ring: Option<&[RingMember]>,
-) -> Result<(), ReportError> {
+pub(super) fn put_ring(values: &mut BTreeMap<String, String>, ring: Option<&[RingMember]>) -> Result<(), ReportError> {
     let said: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
     let room = keys::MOST_BYTES.saturating_sub(said + keys::RING.len() + NUMBER);
     let most = keys::MOST_KEYS.saturating_sub(values.len() + 1);
@@ -106,8 +103,8 @@ fn chunk(key: &str, lines: &[RingMember]) -> Result<(String, usize), ReportError
     let mut length = key.len() + 2;
     for line in lines {
         let text = write_line(line);
-        let quoted = serde_json::to_string(&text)
-            .map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })?;
+        let quoted =
+            serde_json::to_string(&text).map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })?;
         length += quoted.len() + 1;
         if length > keys::LONGEST_VALUE {
             if texts.is_empty() {

@@ -11,19 +11,11 @@ pub(crate) fn on_create(kind: KindId, value: &mut Value) {
         KindId::PODS => {
             default_pod_spec(field(value, "spec"));
             let class = quality_class(&value["spec"]);
-            set(
-                value,
-                &["status"],
-                json!({"phase": "Pending", "qosClass": class}),
-            );
+            set(value, &["status"], json!({"phase": "Pending", "qosClass": class}));
         }
         KindId::STATEFUL_SETS => {
             default_stateful_set(value);
-            set(
-                value,
-                &["status"],
-                json!({"replicas": 0, "availableReplicas": 0}),
-            );
+            set(value, &["status"], json!({"replicas": 0, "availableReplicas": 0}));
         }
         KindId::CLAIMS => {
             default_claim(value);
@@ -38,11 +30,7 @@ pub(crate) fn on_create(kind: KindId, value: &mut Value) {
             set(value, &["status"], json!({"phase": "Active"}));
             set_default(value, &["spec", "finalizers"], json!(["kubernetes"]));
             let name = super::json::name(value).to_owned();
-            set(
-                value,
-                &["metadata", "labels", "kubernetes.io/metadata.name"],
-                name,
-            );
+            set(value, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
         }
         KindId::BUDGETS => {
             set(
@@ -86,32 +74,12 @@ fn default_stateful_set(value: &mut Value) {
     set_default(value, &["spec", "revisionHistoryLimit"], 10);
     set_default(value, &["spec", "updateStrategy", "type"], "RollingUpdate");
     if text(value, &["spec", "updateStrategy", "type"]) == "RollingUpdate" {
-        set_default(
-            value,
-            &["spec", "updateStrategy", "rollingUpdate", "partition"],
-            0,
-        );
+        set_default(value, &["spec", "updateStrategy", "rollingUpdate", "partition"], 0);
     }
-    set_default(
-        value,
-        &[
-            "spec",
-            "persistentVolumeClaimRetentionPolicy",
-            "whenDeleted",
-        ],
-        "Retain",
-    );
-    set_default(
-        value,
-        &["spec", "persistentVolumeClaimRetentionPolicy", "whenScaled"],
-        "Retain",
-    );
+    set_default(value, &["spec", "persistentVolumeClaimRetentionPolicy", "whenDeleted"], "Retain");
+    set_default(value, &["spec", "persistentVolumeClaimRetentionPolicy", "whenScaled"], "Retain");
     default_pod_spec(field(field(field(value, "spec"), "template"), "spec"));
-    for claim in value["spec"]["volumeClaimTemplates"]
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-    {
+    for claim in value["spec"]["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
         set_default(claim, &["apiVersion"], "v1");
         set_default(claim, &["kind"], "PersistentVolumeClaim");
         default_claim(claim);
@@ -131,42 +99,20 @@ fn default_pod_spec(spec: &mut Value) {
     set_default(spec, &["schedulerName"], "default-scheduler");
     set_default(spec, &["securityContext"], json!({}));
     for group in ["containers", "initContainers"] {
-        for container in spec
-            .get_mut(group)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in spec.get_mut(group).and_then(Value::as_array_mut).into_iter().flatten() {
             default_container(container);
         }
     }
 }
 
 fn default_container(container: &mut Value) {
-    set_default(
-        container,
-        &["terminationMessagePath"],
-        "/dev/termination-log",
-    );
+    set_default(container, &["terminationMessagePath"], "/dev/termination-log");
     set_default(container, &["terminationMessagePolicy"], "File");
     set_default(container, &["resources"], json!({}));
     let image = text(container, &["image"]);
-    let latest = image.ends_with(":latest")
-        || !image
-            .rsplit('/')
-            .next()
-            .is_some_and(|name| name.contains(':'));
-    set_default(
-        container,
-        &["imagePullPolicy"],
-        if latest { "Always" } else { "IfNotPresent" },
-    );
-    for port in container
-        .get_mut("ports")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
+    let latest = image.ends_with(":latest") || !image.rsplit('/').next().is_some_and(|name| name.contains(':'));
+    set_default(container, &["imagePullPolicy"], if latest { "Always" } else { "IfNotPresent" });
+    for port in container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         set_default(port, &["protocol"], "TCP");
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -187,9 +133,7 @@ fn default_container(container: &mut Value) {
 fn quality_class(spec: &Value) -> &'static str {
     let containers = list(spec, &["containers"]);
     let has = |container: &Value, which: &str| {
-        at(container, &["resources", which])
-            .and_then(Value::as_object)
-            .is_some_and(|map| !map.is_empty())
+        at(container, &["resources", which]).and_then(Value::as_object).is_some_and(|map| !map.is_empty())
     };
     if containers.iter().all(|container| {
         has(container, "limits")
@@ -197,10 +141,7 @@ fn quality_class(spec: &Value) -> &'static str {
                 .is_none_or(|requests| Some(requests) == at(container, &["resources", "limits"]))
     }) {
         "Guaranteed"
-    } else if containers
-        .iter()
-        .any(|container| has(container, "limits") || has(container, "requests"))
-    {
+    } else if containers.iter().any(|container| has(container, "limits") || has(container, "requests")) {
         "Burstable"
     } else {
         "BestEffort"
@@ -231,15 +172,10 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .fold(0_u32, |word, byte| word << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
+        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for index in 0..4 {
             if index <= chunk.len() {
-                text.push(char::from(
-                    ALPHABET[(word >> (18 - 6 * index) & 63) as usize],
-                ));
+                text.push(char::from(ALPHABET[(word >> (18 - 6 * index) & 63) as usize]));
             } else {
                 text.push('=');
             }
@@ -270,13 +206,7 @@ mod tests {
         let mut set = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "x:1"}]}}}});
         on_create(KindId::STATEFUL_SETS, &mut set);
         assert_eq!(set["spec"]["replicas"], 1);
-        assert_eq!(
-            set["spec"]["updateStrategy"]["rollingUpdate"]["partition"],
-            0
-        );
-        assert_eq!(
-            set["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"],
-            "IfNotPresent"
-        );
+        assert_eq!(set["spec"]["updateStrategy"]["rollingUpdate"]["partition"], 0);
+        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
     }
 }

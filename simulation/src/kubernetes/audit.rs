@@ -103,11 +103,7 @@ pub(crate) fn annotations_of(object: &Value) -> BTreeMap<String, String> {
 pub(crate) fn sent(body: &Value) -> (BTreeMap<String, String>, Option<String>, Option<String>) {
     let mut annotations = annotations_of(body);
     let own = |key| Some(text(body, &["metadata", key])).filter(|text| !text.is_empty());
-    let precondition = |path: &[&str]| {
-        Some(text(body, path))
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
+    let precondition = |path: &[&str]| Some(text(body, path)).filter(|text| !text.is_empty()).map(str::to_owned);
     let mut revision = own("resourceVersion")
         .map(str::to_owned)
         .or_else(|| precondition(&["preconditions", "resourceVersion"]))
@@ -123,9 +119,7 @@ pub(crate) fn sent(body: &Value) -> (BTreeMap<String, String>, Option<String>, O
             ("test", "/metadata/uid") => uid = Some(value.to_owned()),
             ("add" | "replace", "/metadata/annotations") => {
                 let set = operation.get("value").cloned().unwrap_or(Value::Null);
-                annotations.extend(annotations_of(
-                    &serde_json::json!({"metadata": {"annotations": set}}),
-                ));
+                annotations.extend(annotations_of(&serde_json::json!({"metadata": {"annotations": set}})));
             }
             ("add" | "replace", path) => {
                 if let Some(key) = path.strip_prefix("/metadata/annotations/") {
@@ -153,8 +147,7 @@ impl Counters {
         match self.by_user.get_mut(user) {
             Some(minutes) => *minutes.entry(minute).or_default() += 1,
             None => {
-                self.by_user
-                    .insert(user.to_owned(), BTreeMap::from([(minute, 1)]));
+                self.by_user.insert(user.to_owned(), BTreeMap::from([(minute, 1)]));
             }
         }
     }
@@ -162,19 +155,13 @@ impl Counters {
     /// Requests of a user in all.
     #[must_use]
     pub fn total(&self, user: &str) -> u64 {
-        self.by_user
-            .get(user)
-            .map_or(0, |minutes| minutes.values().sum())
+        self.by_user.get(user).map_or(0, |minutes| minutes.values().sum())
     }
 
     /// Requests of a user in the minute that holds `moment`.
     #[must_use]
     pub fn in_minute(&self, user: &str, moment: ModelTime) -> u64 {
-        self.by_user
-            .get(user)
-            .and_then(|minutes| minutes.get(&(moment.0 / 60_000)))
-            .copied()
-            .unwrap_or(0)
+        self.by_user.get(user).and_then(|minutes| minutes.get(&(moment.0 / 60_000))).copied().unwrap_or(0)
     }
 
     /// All users, with their requests by minute since the Unix epoch.

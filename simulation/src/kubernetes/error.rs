@@ -83,11 +83,7 @@ pub(crate) struct Subject {
 
 impl Subject {
     fn qualified(&self) -> String {
-        if self.group.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}.{}", self.resource, self.group)
-        }
+        if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
     }
 }
 
@@ -105,11 +101,7 @@ pub struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-            details: Value::Null,
-        }
+        Self { reason, message: message.into(), details: Value::Null }
     }
 
     fn about(reason: Reason, subject: &Subject, message: String) -> Self {
@@ -117,11 +109,7 @@ impl ApiError {
         if !subject.group.is_empty() {
             details["group"] = Value::from(subject.group.clone());
         }
-        Self {
-            reason,
-            message,
-            details,
-        }
+        Self { reason, message, details }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -134,20 +122,12 @@ impl ApiError {
     }
 
     pub(crate) fn already_exists(subject: &Subject) -> Self {
-        let message = format!(
-            "{} \"{}\" already exists",
-            subject.qualified(),
-            subject.name
-        );
+        let message = format!("{} \"{}\" already exists", subject.qualified(), subject.name);
         Self::about(Reason::AlreadyExists, subject, message)
     }
 
     pub(crate) fn conflict(subject: &Subject, why: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} \"{}\": {why}",
-            subject.qualified(),
-            subject.name
-        );
+        let message = format!("Operation cannot be fulfilled on {} \"{}\": {why}", subject.qualified(), subject.name);
         Self::about(Reason::Conflict, subject, message)
     }
 
@@ -161,9 +141,7 @@ impl ApiError {
     pub(crate) fn uid_precondition(subject: &Subject, wanted: &str, found: &str) -> Self {
         Self::conflict(
             subject,
-            &format!(
-                "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-            ),
+            &format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"),
         )
     }
 
@@ -177,19 +155,11 @@ impl ApiError {
     }
 
     pub(crate) fn invalid(kind: &str, subject: &Subject, field: &str, why: &str) -> Self {
-        let qualified = if subject.group.is_empty() {
-            kind.to_owned()
-        } else {
-            format!("{kind}.{}", subject.group)
-        };
-        let message = format!(
-            "{qualified} \"{}\" is invalid: {field}: {why}",
-            subject.name
-        );
+        let qualified = if subject.group.is_empty() { kind.to_owned() } else { format!("{kind}.{}", subject.group) };
+        let message = format!("{qualified} \"{}\" is invalid: {field}: {why}", subject.name);
         let mut error = Self::about(Reason::Invalid, subject, message);
         error.details["kind"] = Value::from(kind);
-        error.details["causes"] =
-            json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
+        error.details["causes"] = json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
         error
     }
 

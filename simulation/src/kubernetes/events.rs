@@ -16,29 +16,15 @@ const NAMES: [(&str, &str); 8] = [
 
 /// As stored: core/v1. Works on whole objects and on merge patches.
 pub(crate) fn to_core(value: &Value) -> Value {
-    renamed(value, "v1", |name| {
-        NAMES
-            .iter()
-            .find(|(_, new)| *new == name)
-            .map(|(core, _)| *core)
-    })
+    renamed(value, "v1", |name| NAMES.iter().find(|(_, new)| *new == name).map(|(core, _)| *core))
 }
 
 /// As events.k8s.io/v1 shows it.
 pub(crate) fn to_new(value: &Value) -> Value {
-    renamed(value, "events.k8s.io/v1", |name| {
-        NAMES
-            .iter()
-            .find(|(core, _)| *core == name)
-            .map(|(_, new)| *new)
-    })
+    renamed(value, "events.k8s.io/v1", |name| NAMES.iter().find(|(core, _)| *core == name).map(|(_, new)| *new))
 }
 
-fn renamed(
-    value: &Value,
-    api_version: &str,
-    name_of: impl Fn(&str) -> Option<&'static str>,
-) -> Value {
+fn renamed(value: &Value, api_version: &str, name_of: impl Fn(&str) -> Option<&'static str>) -> Value {
     let Some(map) = value.as_object() else {
         return value.clone();
     };
@@ -47,10 +33,7 @@ fn renamed(
             if key == "apiVersion" {
                 (key.clone(), Value::from(api_version))
             } else {
-                (
-                    name_of(key).map_or_else(|| key.clone(), str::to_owned),
-                    value.clone(),
-                )
+                (name_of(key).map_or_else(|| key.clone(), str::to_owned), value.clone())
             }
         })
         .collect::<Map<_, _>>()

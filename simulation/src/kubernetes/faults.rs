@@ -22,11 +22,7 @@ impl Matcher {
     /// Requests of `user` with `method` whose path contains `path`.
     #[must_use]
     pub fn new(user: &str, method: Method, path: &str) -> Self {
-        Self {
-            user: Some(user.to_owned()),
-            method: Some(method),
-            path_contains: path.to_owned(),
-        }
+        Self { user: Some(user.to_owned()), method: Some(method), path_contains: path.to_owned() }
     }
 
     /// Whether the rule is about this request.
@@ -119,13 +115,7 @@ impl Faults {
     pub fn add(&mut self, matcher: Matcher, fate: Fate, count: Option<u32>) -> RuleId {
         let id = RuleId(self.next);
         self.next += 1;
-        self.rules.push(Rule {
-            id,
-            matcher,
-            fate,
-            remaining: count,
-            caught: 0,
-        });
+        self.rules.push(Rule { id, matcher, fate, remaining: count, caught: 0 });
         id
     }
 
@@ -143,10 +133,7 @@ impl Faults {
     /// How many requests a rule has caught; 0 for one that ended.
     #[must_use]
     pub fn caught(&self, id: RuleId) -> u64 {
-        self.rules
-            .iter()
-            .find(|rule| rule.id == id)
-            .map_or(0, |rule| rule.caught)
+        self.rules.iter().find(|rule| rule.id == id).map_or(0, |rule| rule.caught)
     }
 
     /// Decides about one request; a rule with a count uses one up.
@@ -157,10 +144,7 @@ impl Faults {
         if self.cut.contains(&request.user) {
             return Verdict::TimeOut;
         }
-        let found = self
-            .rules
-            .iter_mut()
-            .find(|rule| rule.remaining != Some(0) && rule.matcher.matches(request));
+        let found = self.rules.iter_mut().find(|rule| rule.remaining != Some(0) && rule.matcher.matches(request));
         match found {
             Some(rule) => {
                 rule.remaining = rule.remaining.map(|count| count - 1);
@@ -179,26 +163,12 @@ mod tests {
     #[test]
     fn a_rule_takes_only_its_count_and_only_what_matches() {
         let mut faults = Faults::default();
-        let rule = faults.add(
-            Matcher::new("a", Method::Put, "/leases/"),
-            Fate::Hold,
-            Some(1),
-        );
-        let put = Request::put(
-            "a",
-            "/apis/coordination.k8s.io/v1/namespaces/d/leases/x",
-            serde_json::Value::Null,
-        );
-        assert_eq!(
-            faults.verdict(&Request::get("a", &put.path)),
-            Verdict::Answer
-        );
+        let rule = faults.add(Matcher::new("a", Method::Put, "/leases/"), Fate::Hold, Some(1));
+        let put = Request::put("a", "/apis/coordination.k8s.io/v1/namespaces/d/leases/x", serde_json::Value::Null);
+        assert_eq!(faults.verdict(&Request::get("a", &put.path)), Verdict::Answer);
         assert_eq!(faults.verdict(&put), Verdict::Fate(Fate::Hold, rule));
         assert_eq!(faults.verdict(&put), Verdict::Answer);
-        assert!(
-            faults.is_active(rule),
-            "a used-up rule still holds what it caught"
-        );
+        assert!(faults.is_active(rule), "a used-up rule still holds what it caught");
         faults.release(rule);
         assert!(!faults.is_active(rule));
     }

@@ -19,9 +19,7 @@ pub(crate) fn number(value: &Value, path: &[&str]) -> Option<i64> {
 
 /// The list under a path of field names; empty where absent.
 pub(crate) fn list<'a>(value: &'a Value, path: &[&str]) -> &'a [Value] {
-    at(value, path)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    at(value, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The object itself, made one where it was something else (absent fields are `null`).

@@ -5,12 +5,7 @@ use serde_json::{Map, Value};
 /// The keys that identify an element of the list under `field`; `None` where the list is replaced whole.
 pub(crate) fn merge_keys(field: &str, items: &[Value]) -> Option<&'static [&'static str]> {
     let keys: &'static [&'static str] = match field {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "volumes"
-        | "env"
-        | "imagePullSecrets" => &["name"],
+        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => &["name"],
         "volumeMounts" => &["mountPath"],
         "volumeDevices" => &["devicePath"],
         "ports" => {
@@ -28,10 +23,7 @@ pub(crate) fn merge_keys(field: &str, items: &[Value]) -> Option<&'static [&'sta
         _ => return None,
     };
     // Elements without the key (a custom resource using the same field name) make the list atomic.
-    items
-        .iter()
-        .all(|item| item.get(keys[0]).is_some())
-        .then_some(keys)
+    items.iter().all(|item| item.get(keys[0]).is_some()).then_some(keys)
 }
 
 /// Whether the list under `field` is a set of plain values.

@@ -11,9 +11,7 @@ use super::merge_keys::{element_key, is_set, merge_keys};
 /// 400 for an unreadable patch, 422 for a failed `test` or a path that is not there.
 pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let Some(operations) = patch.as_array() else {
-        return Err(ApiError::bad_request(
-            "a JSON patch must be a list of operations",
-        ));
+        return Err(ApiError::bad_request("a JSON patch must be a list of operations"));
     };
     for operation in operations {
         let path = operation
@@ -25,9 +23,7 @@ pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiErro
             operation
                 .get("from")
                 .and_then(Value::as_str)
-                .ok_or_else(|| {
-                    ApiError::bad_request("a JSON patch move or copy must say from where")
-                })
+                .ok_or_else(|| ApiError::bad_request("a JSON patch move or copy must say from where"))
         };
         match operation.get("op").and_then(Value::as_str).unwrap_or("") {
             "add" => add(value, path, given())?,
@@ -60,15 +56,11 @@ pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiErro
             "test" => {
                 let found = value.pointer(path).unwrap_or(&Value::Null);
                 if *found != given() {
-                    return Err(unprocessable(&format!(
-                        "testing value {path} failed: test failed"
-                    )));
+                    return Err(unprocessable(&format!("testing value {path} failed: test failed")));
                 }
             }
             other => {
-                return Err(ApiError::bad_request(format!(
-                    "unexpected kind of JSON patch operation: {other:?}"
-                )));
+                return Err(ApiError::bad_request(format!("unexpected kind of JSON patch operation: {other:?}")));
             }
         }
     }
@@ -77,18 +69,14 @@ pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiErro
 
 /// What real servers answer; the cause is in the details, where `kubectl` does not look either.
 fn unprocessable(cause: &str) -> ApiError {
-    let mut error = ApiError::new(
-        Reason::Invalid,
-        "the server rejected our request due to an error in our request",
-    );
+    let mut error = ApiError::new(Reason::Invalid, "the server rejected our request due to an error in our request");
     error.details = serde_json::json!({"causes": [{"reason": "JSONPatch", "message": cause}]});
     error
 }
 
 fn split(path: &str) -> Result<(&str, String), ApiError> {
-    let (parent, last) = path
-        .rsplit_once('/')
-        .ok_or_else(|| ApiError::bad_request(format!("unreadable JSON pointer {path:?}")))?;
+    let (parent, last) =
+        path.rsplit_once('/').ok_or_else(|| ApiError::bad_request(format!("unreadable JSON pointer {path:?}")))?;
     Ok((parent, last.replace("~1", "/").replace("~0", "~")))
 }
 
@@ -98,11 +86,7 @@ fn add(value: &mut Value, path: &str, new: Value) -> Result<(), ApiError> {
         return Ok(());
     }
     let (parent, last) = split(path)?;
-    let missing = || {
-        unprocessable(&format!(
-            "add operation does not apply: doc is missing path: {path}"
-        ))
-    };
+    let missing = || unprocessable(&format!("add operation does not apply: doc is missing path: {path}"));
     let place = value.pointer_mut(parent).ok_or_else(missing)?;
     if let Some(map) = place.as_object_mut() {
         map.insert(last, new);
@@ -123,22 +107,14 @@ fn add(value: &mut Value, path: &str, new: Value) -> Result<(), ApiError> {
 
 fn take(value: &mut Value, path: &str) -> Result<Value, ApiError> {
     let (parent, last) = split(path)?;
-    let missing = || {
-        unprocessable(&format!(
-            "remove operation does not apply: doc is missing path: {path}"
-        ))
-    };
+    let missing = || unprocessable(&format!("remove operation does not apply: doc is missing path: {path}"));
     let place = value.pointer_mut(parent).ok_or_else(missing)?;
     if let Some(map) = place.as_object_mut() {
         return map.remove(&last).ok_or_else(missing);
     }
     let items = place.as_array_mut().ok_or_else(missing)?;
     let index: usize = last.parse().map_err(|_| missing())?;
-    if index < items.len() {
-        Ok(items.remove(index))
-    } else {
-        Err(missing())
-    }
+    if index < items.len() { Ok(items.remove(index)) } else { Err(missing()) }
 }
 
 /// RFC 7386.
@@ -182,10 +158,7 @@ pub(crate) fn strategic_merge_patch(value: &mut Value, patch: &Value) {
     }
     for (key, change) in changes {
         if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/") {
-            if let (Some(items), Some(gone)) = (
-                map.get_mut(field).and_then(Value::as_array_mut),
-                change.as_array(),
-            ) {
+            if let (Some(items), Some(gone)) = (map.get_mut(field).and_then(Value::as_array_mut), change.as_array()) {
                 items.retain(|item| !gone.contains(item));
             }
         } else if key.starts_with('$') {
@@ -193,9 +166,7 @@ pub(crate) fn strategic_merge_patch(value: &mut Value, patch: &Value) {
         } else if change.is_null() {
             map.remove(key);
         } else if let Some(new) = change.as_array() {
-            let place = map
-                .entry(key.as_str())
-                .or_insert_with(|| Value::Array(Vec::new()));
+            let place = map.entry(key.as_str()).or_insert_with(|| Value::Array(Vec::new()));
             merge_list(key, place, new);
         } else {
             strategic_merge_patch(map.entry(key.as_str()).or_insert(Value::Null), change);
@@ -203,10 +174,7 @@ pub(crate) fn strategic_merge_patch(value: &mut Value, patch: &Value) {
     }
     for (key, order) in changes {
         if let Some(field) = key.strip_prefix("$setElementOrder/")
-            && let (Some(items), Some(order)) = (
-                map.get_mut(field).and_then(Value::as_array_mut),
-                order.as_array(),
-            )
+            && let (Some(items), Some(order)) = (map.get_mut(field).and_then(Value::as_array_mut), order.as_array())
         {
             reorder(field, items, order);
         }
@@ -214,29 +182,16 @@ pub(crate) fn strategic_merge_patch(value: &mut Value, patch: &Value) {
 }
 
 fn merge_list(field: &str, place: &mut Value, new: &[Value]) {
-    let replaces = new
-        .iter()
-        .any(|item| item.get("$patch").and_then(Value::as_str) == Some("replace"));
-    let plain: Vec<Value> = new
-        .iter()
-        .filter(|item| item.get("$patch").is_none())
-        .cloned()
-        .collect();
+    let replaces = new.iter().any(|item| item.get("$patch").and_then(Value::as_str) == Some("replace"));
+    let plain: Vec<Value> = new.iter().filter(|item| item.get("$patch").is_none()).cloned().collect();
     if !replaces && is_set(field) {
         let items = super::json::list(place, &[]).to_vec();
-        let added = plain
-            .into_iter()
-            .filter(|item| !items.contains(item))
-            .collect::<Vec<_>>();
+        let added = plain.into_iter().filter(|item| !items.contains(item)).collect::<Vec<_>>();
         *place = Value::Array(items.into_iter().chain(added).collect());
         return;
     }
     // Strategic merge goes by the first key alone: a container port is its number, whatever the protocol.
-    let keys = if replaces {
-        None
-    } else {
-        merge_keys(field, new).map(|keys| &keys[..1])
-    };
+    let keys = if replaces { None } else { merge_keys(field, new).map(|keys| &keys[..1]) };
     let (Some(keys), Some(items)) = (keys, place.as_array_mut()) else {
         *place = Value::Array(plain);
         return;
@@ -262,11 +217,7 @@ fn reorder(field: &str, items: &mut [Value], order: &[Value]) {
         order
             .iter()
             .position(|wanted| {
-                if keys.is_empty() {
-                    wanted == item
-                } else {
-                    element_key(wanted, keys) == element_key(item, keys)
-                }
+                if keys.is_empty() { wanted == item } else { element_key(wanted, keys) == element_key(item, keys) }
             })
             .unwrap_or(order.len())
     };
@@ -296,31 +247,23 @@ mod tests {
 
     #[test]
     fn a_failed_test_is_422() {
-        let error = json_patch(
-            &mut json!({"a": 1}),
-            &json!([{"op": "test", "path": "/a", "value": 2}]),
-        );
+        let error = json_patch(&mut json!({"a": 1}), &json!([{"op": "test", "path": "/a", "value": 2}]));
         assert_eq!(error.expect_err("differs").reason.code(), 422);
-        let error = json_patch(
-            &mut json!({}),
-            &json!([{"op": "replace", "path": "/a", "value": 2}]),
-        );
+        let error = json_patch(&mut json!({}), &json!([{"op": "replace", "path": "/a", "value": 2}]));
         assert_eq!(error.expect_err("absent").reason.code(), 422);
     }
 
     #[test]
     fn a_merge_patch_removes_by_null_and_replaces_lists() {
         let mut value = json!({"a": {"b": 1, "c": 2}, "l": [1, 2]});
-        merge_patch(
-            &mut value,
-            &json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [3]}),
-        );
+        merge_patch(&mut value, &json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [3]}));
         assert_eq!(value, json!({"a": {"c": 2, "d": {"f": 1}}, "l": [3]}));
     }
 
     #[test]
     fn a_strategic_patch_merges_containers_by_name() {
-        let mut value = json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]});
+        let mut value =
+            json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]});
         strategic_merge_patch(
             &mut value,
             &json!({

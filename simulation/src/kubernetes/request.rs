@@ -103,38 +103,25 @@ impl Request {
     /// A create, or a POST to a subresource.
     #[must_use]
     pub fn post(user: &str, path: &str, body: Value) -> Self {
-        Self {
-            body,
-            ..Self::new(user, Method::Post, path)
-        }
+        Self { body, ..Self::new(user, Method::Post, path) }
     }
 
     /// A full replacement.
     #[must_use]
     pub fn put(user: &str, path: &str, body: Value) -> Self {
-        Self {
-            body,
-            ..Self::new(user, Method::Put, path)
-        }
+        Self { body, ..Self::new(user, Method::Put, path) }
     }
 
     /// A patch of the given type.
     #[must_use]
     pub fn patch(user: &str, path: &str, kind: PatchKind, body: Value) -> Self {
-        Self {
-            body,
-            content_type: kind.content_type().to_owned(),
-            ..Self::new(user, Method::Patch, path)
-        }
+        Self { body, content_type: kind.content_type().to_owned(), ..Self::new(user, Method::Patch, path) }
     }
 
     /// A deletion with `DeleteOptions`, or `null` for the defaults.
     #[must_use]
     pub fn delete(user: &str, path: &str, options: Value) -> Self {
-        Self {
-            body: options,
-            ..Self::new(user, Method::Delete, path)
-        }
+        Self { body: options, ..Self::new(user, Method::Delete, path) }
     }
 
     /// The query, decoded. Of a repeated name the last counts.
@@ -154,10 +141,7 @@ impl Request {
     #[must_use]
     pub fn is_watch(&self) -> bool {
         self.method == Method::Get
-            && self
-                .parameters()
-                .get("watch")
-                .is_some_and(|value| value == "true" || value == "1")
+            && self.parameters().get("watch").is_some_and(|value| value == "true" || value == "1")
     }
 }
 
@@ -191,12 +175,7 @@ impl PatchKind {
     pub fn parse(content_type: &str) -> Option<Self> {
         [Self::Json, Self::Merge, Self::Strategic, Self::Apply]
             .into_iter()
-            .find(|kind| {
-                content_type
-                    .split(';')
-                    .next()
-                    .is_some_and(|essence| essence.trim() == kind.content_type())
-            })
+            .find(|kind| content_type.split(';').next().is_some_and(|essence| essence.trim() == kind.content_type()))
     }
 }
 
@@ -251,12 +230,7 @@ impl Body {
     pub fn to_value(&self) -> Value {
         match self {
             Self::Object(object) => Value::clone(object),
-            Self::List {
-                kind,
-                api_version,
-                revision,
-                items,
-            } => serde_json::json!({
+            Self::List { kind, api_version, revision, items } => serde_json::json!({
                 "kind": kind,
                 "apiVersion": api_version,
                 "metadata": {"resourceVersion": revision.to_string()},
@@ -282,23 +256,12 @@ impl Serialize for Body {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Object(object) => object.serialize(serializer),
-            Self::List {
-                kind,
-                api_version,
-                revision,
-                items,
-            } => {
+            Self::List { kind, api_version, revision, items } => {
                 let mut map = serializer.serialize_map(Some(4))?;
                 map.serialize_entry("kind", kind)?;
                 map.serialize_entry("apiVersion", api_version)?;
-                map.serialize_entry(
-                    "metadata",
-                    &serde_json::json!({"resourceVersion": revision.to_string()}),
-                )?;
-                map.serialize_entry(
-                    "items",
-                    &items.iter().map(AsRef::as_ref).collect::<Vec<&Value>>(),
-                )?;
+                map.serialize_entry("metadata", &serde_json::json!({"resourceVersion": revision.to_string()}))?;
+                map.serialize_entry("items", &items.iter().map(AsRef::as_ref).collect::<Vec<&Value>>())?;
                 map.end()
             }
             Self::Made(value) => value.serialize(serializer),
@@ -317,8 +280,7 @@ fn percent_decoded(text: &str) -> String {
                 let mut ahead = rest.clone();
                 let digits = ahead.next().zip(ahead.next());
                 let decoded = digits.and_then(|(high, low)| {
-                    let value =
-                        char::from(high).to_digit(16)? * 16 + char::from(low).to_digit(16)?;
+                    let value = char::from(high).to_digit(16)? * 16 + char::from(low).to_digit(16)?;
                     u8::try_from(value).ok()
                 });
                 match decoded {

@@ -63,45 +63,25 @@ impl Resource {
     /// `v1` or `apps/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_string()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
     pub(crate) fn subject(&self, name: &str) -> Subject {
-        Subject {
-            group: self.group.to_string(),
-            resource: self.plural.to_string(),
-            name: name.to_owned(),
-        }
+        Subject { group: self.group.to_string(), resource: self.plural.to_string(), name: name.to_owned() }
     }
 
     /// The path of one object, or of the collection for an empty name.
     #[must_use]
     pub fn path(&self, namespace: &str, name: &str) -> String {
-        let root = if self.group.is_empty() {
-            "/api/v1".to_owned()
-        } else {
-            format!("/apis/{}", self.api_version())
-        };
-        let place = if self.namespaced && !namespace.is_empty() {
-            format!("/namespaces/{namespace}")
-        } else {
-            String::new()
-        };
+        let root = if self.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}", self.api_version()) };
+        let place =
+            if self.namespaced && !namespace.is_empty() { format!("/namespaces/{namespace}") } else { String::new() };
         let slash = if name.is_empty() { "" } else { "/" };
         format!("{root}{place}/{}{slash}{name}", self.plural)
     }
 }
 
-fn row(
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-) -> Resource {
+fn row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Resource {
     Resource {
         group: Cow::Borrowed(group),
         version: Cow::Borrowed(version),
@@ -143,22 +123,14 @@ const EVENTS_KEPT: usize = 1000;
 /// The kinds every model serves, at the indices of the constants above.
 pub(crate) fn built_in() -> Vec<Resource> {
     vec![
-        Resource {
-            status: true,
-            returns_deleted: true,
-            short_names: short(&["po"]),
-            ..row("", "v1", "Pod", "pods")
-        },
+        Resource { status: true, returns_deleted: true, short_names: short(&["po"]), ..row("", "v1", "Pod", "pods") },
         Resource {
             status: true,
             returns_deleted: true,
             short_names: short(&["svc"]),
             ..row("", "v1", "Service", "services")
         },
-        Resource {
-            short_names: short(&["cm"]),
-            ..row("", "v1", "ConfigMap", "configmaps")
-        },
+        Resource { short_names: short(&["cm"]), ..row("", "v1", "ConfigMap", "configmaps") },
         row("", "v1", "Secret", "secrets"),
         Resource {
             status: true,
@@ -184,12 +156,7 @@ pub(crate) fn built_in() -> Vec<Resource> {
             short_names: short(&["ns"]),
             ..row("", "v1", "Namespace", "namespaces")
         },
-        Resource {
-            namespaced: false,
-            status: true,
-            short_names: short(&["no"]),
-            ..row("", "v1", "Node", "nodes")
-        },
+        Resource { namespaced: false, status: true, short_names: short(&["no"]), ..row("", "v1", "Node", "nodes") },
         Resource {
             create_on_update: true,
             short_names: short(&["ev"]),
@@ -220,12 +187,7 @@ pub(crate) fn built_in() -> Vec<Resource> {
             generation: true,
             unconditional_update: false,
             short_names: short(&["pdb"]),
-            ..row(
-                "policy",
-                "v1",
-                "PodDisruptionBudget",
-                "poddisruptionbudgets",
-            )
+            ..row("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
         },
     ]
 }

@@ -53,17 +53,12 @@ impl Selector {
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
-            .map(|(key, value)| {
-                Requirement::In(key.clone(), vec![value.as_str().unwrap_or("").to_owned()])
-            })
+            .map(|(key, value)| Requirement::In(key.clone(), vec![value.as_str().unwrap_or("").to_owned()]))
             .collect();
         for expression in list(selector, &["matchExpressions"]) {
             let key = text(expression, &["key"]).to_owned();
-            let values: Vec<String> = list(expression, &["values"])
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
+            let values: Vec<String> =
+                list(expression, &["values"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
             labels.push(match text(expression, &["operator"]) {
                 "In" => Requirement::In(key, values),
                 "NotIn" => Requirement::NotIn(key, values),
@@ -73,10 +68,7 @@ impl Selector {
                 _ => Requirement::In(key, Vec::new()),
             });
         }
-        Self {
-            labels,
-            fields: Vec::new(),
-        }
+        Self { labels, fields: Vec::new() }
     }
 
     /// Whether nothing is asked.
@@ -89,13 +81,8 @@ impl Selector {
     #[must_use]
     pub fn matches(&self, object: &Value) -> bool {
         let labels = at(object, &["metadata", "labels"]);
-        self.labels
-            .iter()
-            .all(|requirement| requirement.holds(labels))
-            && self
-                .fields
-                .iter()
-                .all(|requirement| requirement.holds(object))
+        self.labels.iter().all(|requirement| requirement.holds(labels))
+            && self.fields.iter().all(|requirement| requirement.holds(object))
     }
 
     /// The one name the fields ask for, where they do: a shortcut for lookups.
@@ -104,10 +91,7 @@ impl Selector {
         self.fields
             .iter()
             .find(|field| {
-                field.equal
-                    && field.path.len() == 2
-                    && field.path[0] == "metadata"
-                    && field.path[1] == "name"
+                field.equal && field.path.len() == 2 && field.path[0] == "metadata" && field.path[1] == "name"
             })
             .map(|field| field.value.as_str())
     }
@@ -117,52 +101,28 @@ impl Requirement {
     fn parse(part: &str) -> Result<Self, ApiError> {
         let unreadable = || ApiError::bad_request(format!("unable to parse requirement: {part}"));
         if let Some((key, values)) = part.split_once(" notin ") {
-            return Ok(Self::NotIn(
-                key.trim().to_owned(),
-                set_of(values).ok_or_else(unreadable)?,
-            ));
+            return Ok(Self::NotIn(key.trim().to_owned(), set_of(values).ok_or_else(unreadable)?));
         }
         if let Some((key, values)) = part.split_once(" in ") {
-            return Ok(Self::In(
-                key.trim().to_owned(),
-                set_of(values).ok_or_else(unreadable)?,
-            ));
+            return Ok(Self::In(key.trim().to_owned(), set_of(values).ok_or_else(unreadable)?));
         }
         if let Some((key, value)) = part.split_once("!=") {
-            return Ok(Self::NotIn(
-                key.trim().to_owned(),
-                vec![value.trim().to_owned()],
-            ));
+            return Ok(Self::NotIn(key.trim().to_owned(), vec![value.trim().to_owned()]));
         }
         if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-            return Ok(Self::In(
-                key.trim().to_owned(),
-                vec![value.trim().to_owned()],
-            ));
+            return Ok(Self::In(key.trim().to_owned(), vec![value.trim().to_owned()]));
         }
         if let Some(key) = part.strip_prefix('!') {
             return Ok(Self::Absent(key.trim().to_owned()));
         }
-        if part.contains(char::is_whitespace) {
-            Err(unreadable())
-        } else {
-            Ok(Self::Exists(part.to_owned()))
-        }
+        if part.contains(char::is_whitespace) { Err(unreadable()) } else { Ok(Self::Exists(part.to_owned())) }
     }
 
     fn holds(&self, labels: Option<&Value>) -> bool {
-        let label = |key: &str| {
-            labels
-                .and_then(|labels| labels.get(key))
-                .and_then(Value::as_str)
-        };
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
         match self {
-            Self::In(key, values) => {
-                label(key).is_some_and(|value| values.iter().any(|wanted| wanted == value))
-            }
-            Self::NotIn(key, values) => {
-                label(key).is_none_or(|value| values.iter().all(|banned| banned != value))
-            }
+            Self::In(key, values) => label(key).is_some_and(|value| values.iter().any(|wanted| wanted == value)),
+            Self::NotIn(key, values) => label(key).is_none_or(|value| values.iter().all(|banned| banned != value)),
             Self::Exists(key) => label(key).is_some(),
             Self::Absent(key) => label(key).is_none(),
         }
@@ -176,22 +136,13 @@ impl FieldRequirement {
         } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
             (path, true, value)
         } else {
-            return Err(ApiError::bad_request(format!(
-                "invalid selector: '{part}'; can't understand '{part}'"
-            )));
+            return Err(ApiError::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'")));
         };
-        Ok(Self {
-            path: path.split('.').map(str::to_owned).collect(),
-            equal,
-            value: value.to_owned(),
-        })
+        Ok(Self { path: path.split('.').map(str::to_owned).collect(), equal, value: value.to_owned() })
     }
 
     fn holds(&self, object: &Value) -> bool {
-        let found = self
-            .path
-            .iter()
-            .try_fold(object, |value, key| value.get(key));
+        let found = self.path.iter().try_fold(object, |value, key| value.get(key));
         let same = match found {
             Some(Value::String(text)) => *text == self.value,
             Some(Value::Bool(flag)) => flag.to_string() == self.value,
@@ -204,12 +155,7 @@ impl FieldRequirement {
 
 fn set_of(text: &str) -> Option<Vec<String>> {
     let inner = text.trim().strip_prefix('(')?.strip_suffix(')')?;
-    Some(
-        inner
-            .split(',')
-            .map(|value| value.trim().to_owned())
-            .collect(),
-    )
+    Some(inner.split(',').map(|value| value.trim().to_owned()).collect())
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<String> {
@@ -227,11 +173,7 @@ fn split_outside_parentheses(text: &str) -> Vec<String> {
             part.push(letter);
         }
     }
-    parts
-        .into_iter()
-        .map(|part| part.trim().to_owned())
-        .filter(|part| !part.is_empty())
-        .collect()
+    parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -241,10 +183,9 @@ mod tests {
     use super::*;
 
     fn check(labels: &str, fields: &str) -> bool {
-        let pod = json!({"metadata": {"name": "a-0", "labels": {"app": "a", "tier": "db"}}, "spec": {"nodeName": "n1"}});
-        Selector::parse(labels, fields)
-            .expect("readable")
-            .matches(&pod)
+        let pod =
+            json!({"metadata": {"name": "a-0", "labels": {"app": "a", "tier": "db"}}, "spec": {"nodeName": "n1"}});
+        Selector::parse(labels, fields).expect("readable").matches(&pod)
     }
 
     #[test]
@@ -254,10 +195,7 @@ mod tests {
         assert!(check("app", ""));
         assert!(!check("app!=a", ""));
         assert!(!check("gone", ""));
-        assert!(
-            check("gone!=x", ""),
-            "an absent label differs from every value"
-        );
+        assert!(check("gone!=x", ""), "an absent label differs from every value");
     }
 
     #[test]
@@ -269,19 +207,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_selector_is_refused() {
-        assert_eq!(
-            Selector::parse("a in b", "")
-                .expect_err("refused")
-                .reason
-                .code(),
-            400
-        );
-        assert_eq!(
-            Selector::parse("", "nonsense")
-                .expect_err("refused")
-                .reason
-                .code(),
-            400
-        );
+        assert_eq!(Selector::parse("a in b", "").expect_err("refused").reason.code(), 400);
+        assert_eq!(Selector::parse("", "nonsense").expect_err("refused").reason.code(), 400);
     }
 }

@@ -12,14 +12,8 @@ use super::resource::{KindId, Resource};
 /// 422 naming the field.
 pub(crate) fn on_create(kind: KindId, resource: &Resource, value: &Value) -> Result<(), ApiError> {
     let name = name(value);
-    let invalid = |field: &str, why: String| {
-        Err(ApiError::invalid(
-            &resource.kind,
-            &resource.subject(name),
-            field,
-            &why,
-        ))
-    };
+    let invalid =
+        |field: &str, why: String| Err(ApiError::invalid(&resource.kind, &resource.subject(name), field, &why));
     if !is_subdomain(name) {
         return invalid(
             "metadata.name",
@@ -58,15 +52,9 @@ pub(crate) fn on_create(kind: KindId, resource: &Resource, value: &Value) -> Res
 ///
 /// # Errors
 /// 422 naming the field that may not change.
-pub(crate) fn on_update(
-    kind: KindId,
-    resource: &Resource,
-    old: &Value,
-    new: &Value,
-) -> Result<(), ApiError> {
+pub(crate) fn on_update(kind: KindId, resource: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
     let subject = resource.subject(name(old));
-    let forbidden =
-        |field: &str, why: &str| Err(ApiError::invalid(&resource.kind, &subject, field, why));
+    let forbidden = |field: &str, why: &str| Err(ApiError::invalid(&resource.kind, &subject, field, why));
     match kind {
         KindId::STATEFUL_SETS => {
             const MAY_CHANGE: [&str; 7] = [
@@ -86,14 +74,10 @@ pub(crate) fn on_update(
             }
             check_replicas(resource, new)
         }
-        KindId::PODS
-            if pod_with_images_aside(&old["spec"]) != pod_with_images_aside(&new["spec"]) =>
-        {
-            forbidden(
-                "spec",
-                "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-            )
-        }
+        KindId::PODS if pod_with_images_aside(&old["spec"]) != pod_with_images_aside(&new["spec"]) => forbidden(
+            "spec",
+            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        ),
         KindId::CLAIMS => {
             let mut before = without(&old["spec"], &["volumeName"]);
             let mut after = without(&new["spec"], &["volumeName"]);
@@ -118,13 +102,9 @@ pub(crate) fn on_update(
         }
         KindId::CONFIG_MAPS | KindId::SECRETS
             if old.get("immutable") == Some(&Value::Bool(true))
-                && (old.get("data") != new.get("data")
-                    || new.get("immutable") != Some(&Value::Bool(true))) =>
+                && (old.get("data") != new.get("data") || new.get("immutable") != Some(&Value::Bool(true))) =>
         {
-            forbidden(
-                "data",
-                "Forbidden: field is immutable when `immutable` is set",
-            )
+            forbidden("data", "Forbidden: field is immutable when `immutable` is set")
         }
         _ => Ok(()),
     }
@@ -154,12 +134,7 @@ fn pod_with_images_aside(spec: &Value) -> Value {
     // The scheduler's binding is a write of its own on a real server; here it is an update.
     let mut rest = without(spec, &["activeDeadlineSeconds", "tolerations", "nodeName"]);
     for group in ["containers", "initContainers"] {
-        for container in rest
-            .get_mut(group)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in rest.get_mut(group).and_then(Value::as_array_mut).into_iter().flatten() {
             super::json::remove(container, &["image"]);
         }
     }
@@ -168,9 +143,7 @@ fn pod_with_images_aside(spec: &Value) -> Value {
 
 /// A quantity in bytes, rounded down; `None` where unreadable.
 pub(crate) fn quantity(text: &str) -> Option<u128> {
-    let digits = text
-        .find(|letter: char| !letter.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let number: u128 = text[..digits].parse().ok()?;
     let factor: u128 = match &text[digits..] {
         "" => 1,
@@ -191,9 +164,7 @@ fn is_subdomain(name: &str) -> bool {
     let is_end = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     !name.is_empty()
         && name.len() <= 253
-        && name
-            .chars()
-            .all(|letter| is_end(letter) || letter == '-' || letter == '.')
+        && name.chars().all(|letter| is_end(letter) || letter == '-' || letter == '.')
         && name.starts_with(is_end)
         && name.ends_with(is_end)
 }

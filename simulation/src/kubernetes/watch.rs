@@ -68,11 +68,7 @@ pub(crate) struct RevisionLog {
 
 impl RevisionLog {
     pub(crate) fn new(kept: usize) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            kept,
-            compacted: 0,
-        }
+        Self { entries: VecDeque::new(), kept, compacted: 0 }
     }
 
     pub(crate) fn push(&mut self, entry: Revision) {
@@ -86,11 +82,7 @@ impl RevisionLog {
 
     /// Forgets every change up to and including `revision`.
     pub(crate) fn compact(&mut self, revision: u64) {
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.revision <= revision)
-        {
+        while self.entries.front().is_some_and(|entry| entry.revision <= revision) {
             self.entries.pop_front();
         }
         self.compacted = self.compacted.max(revision);
@@ -103,9 +95,7 @@ impl RevisionLog {
                 format!("too old resource version: {revision} ({})", self.compacted),
             ));
         }
-        let from = self
-            .entries
-            .partition_point(|entry| entry.revision <= revision);
+        let from = self.entries.partition_point(|entry| entry.revision <= revision);
         Ok(self.entries.range(from..))
     }
 }
@@ -152,10 +142,7 @@ impl WatchCursor {
     /// A bookmark for the present position.
     #[must_use]
     pub fn bookmark(&self) -> WatchEvent {
-        WatchEvent {
-            change: Change::Bookmark,
-            object: Arc::new(self.bookmark_object(false)),
-        }
+        WatchEvent { change: Change::Bookmark, object: Arc::new(self.bookmark_object(false)) }
     }
 
     /// Whether the client asked for bookmarks.
@@ -184,19 +171,13 @@ impl WatchCursor {
         }
         while events.len() < limit {
             match self.initial.pop_front() {
-                Some(object) => events.push(WatchEvent {
-                    change: Change::Added,
-                    object,
-                }),
+                Some(object) => events.push(WatchEvent { change: Change::Added, object }),
                 None => break,
             }
         }
         if events.len() < limit && self.initial.is_empty() && self.mark_initial_end {
             self.mark_initial_end = false;
-            events.push(WatchEvent {
-                change: Change::Bookmark,
-                object: Arc::new(self.bookmark_object(true)),
-            });
+            events.push(WatchEvent { change: Change::Bookmark, object: Arc::new(self.bookmark_object(true)) });
         }
         if self.position == now {
             return events;
@@ -205,10 +186,7 @@ impl WatchCursor {
             Ok(entries) => entries,
             Err(gone) => {
                 self.ended = true;
-                events.push(WatchEvent {
-                    change: Change::Error,
-                    object: Arc::new(gone.to_status()),
-                });
+                events.push(WatchEvent { change: Change::Error, object: Arc::new(gone.to_status()) });
                 return events;
             }
         };
@@ -225,39 +203,20 @@ impl WatchCursor {
 
     /// What a change looks like through this watch's selector.
     fn told(&self, entry: &Revision) -> Option<WatchEvent> {
-        if entry.kind != self.kind
-            || self
-                .namespace
-                .as_ref()
-                .is_some_and(|wanted| *wanted != entry.namespace)
-        {
+        if entry.kind != self.kind || self.namespace.as_ref().is_some_and(|wanted| *wanted != entry.namespace) {
             return None;
         }
-        let event = |change, object: &Arc<Value>| {
-            Some(WatchEvent {
-                change,
-                object: Arc::clone(object),
-            })
-        };
+        let event = |change, object: &Arc<Value>| Some(WatchEvent { change, object: Arc::clone(object) });
         if self.selector.is_empty() {
             return event(entry.change, &entry.object);
         }
         let is = self.selector.matches(&entry.object);
-        let was = entry
-            .previous
-            .as_ref()
-            .is_some_and(|previous| self.selector.matches(previous));
+        let was = entry.previous.as_ref().is_some_and(|previous| self.selector.matches(previous));
         match (entry.change, was, is) {
-            (Change::Deleted, _, true) | (Change::Deleted, true, false) => {
-                event(Change::Deleted, &entry.object)
-            }
+            (Change::Deleted, _, true) | (Change::Deleted, true, false) => event(Change::Deleted, &entry.object),
             (Change::Added | Change::Modified, false, true) => event(Change::Added, &entry.object),
-            (Change::Added | Change::Modified, true, true) => {
-                event(Change::Modified, &entry.object)
-            }
-            (Change::Added | Change::Modified, true, false) => {
-                event(Change::Deleted, &entry.object)
-            }
+            (Change::Added | Change::Modified, true, true) => event(Change::Modified, &entry.object),
+            (Change::Added | Change::Modified, true, false) => event(Change::Deleted, &entry.object),
             (Change::Added | Change::Modified | Change::Deleted, false, false)
             | (Change::Bookmark | Change::Error, _, _) => None,
         }

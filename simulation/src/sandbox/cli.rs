@@ -136,6 +136,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How this program was called: what a person would type again.
+pub fn called() -> String {
+    std::env::args().next().unwrap_or_else(|| "sandbox".to_owned())
+}
+
 fn run(cli: Cli) -> Result<ExitCode, String> {
     let Some(command) = cli.command else {
         let database = cli.database.unwrap_or(Kind::Cassandra);

@@ -42,7 +42,13 @@ pub struct WriterSettings {
 
 impl Default for WriterSettings {
     fn default() -> Self {
-        Self { protocol: Protocol::Cql, keyspace: "tour".to_owned(), replication: 3, rows_per_second: 200, row_bytes: 100 }
+        Self {
+            protocol: Protocol::Cql,
+            keyspace: "tour".to_owned(),
+            replication: 3,
+            rows_per_second: 200,
+            row_bytes: 100,
+        }
     }
 }
 
@@ -54,6 +60,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Without an acknowledgement for so long, the connections are made anew from the present addresses.
 const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+
+/// Between two tries to connect at first.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
 
 /// Reading back is tried for so long in all: a database that has just lost a member needs a moment.
 const READ_BACK_WITHIN: Duration = Duration::from_secs(90);
@@ -211,51 +220,40 @@ async fn read_all(contacts: &[SocketAddr], settings: &WriterSettings) -> Result<
 async fn write(log: Arc<Log>, mut contacts: watch::Receiver<Vec<SocketAddr>>, settings: WriterSettings) {
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut next = 0;
-    while !log.stopped.load(Ordering::Relaxed) {
-        let at = contacts.borrow_and_update().clone();
-        let connecting = Rows::connect(&at, &settings, REQUEST_TIMEOUT);
-        match timeout(3 * REQUEST_TIMEOUT, connecting).await {
-            Ok(Ok(rows)) => {
-                next = write_through(&Arc::new(rows), &log, &mut contacts, &settings, &room, next).await;
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the writer cannot reach the database");
-                sleep(Duration::from_millis(300)).await;
-            }
-            Err(_) => tracing::debug!("the writer waits for the database"),
-        }
-    }
-    // All room free again: every request has ended.
-    let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
-    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all)).await.is_err() {
-        tracing::debug!("some of the writer's last requests were not answered");
-    }
-}
-
-/// Writes until it is told to stop, addresses change, or nothing is acknowledged any more. Returns the next number.
-async fn write_through(
-    rows: &Arc<Rows>,
-    log: &Arc<Log>,
-    contacts: &mut watch::Receiver<Vec<SocketAddr>>,
-    settings: &WriterSettings,
-    room: &Arc<Semaphore>,
-    mut next: u64,
-) -> u64 {
-    let since = log.began.elapsed();
+    let mut rows: Option<Arc<Rows>> = None;
+    // The old connections are used until the new ones are there: changing over must not be a pause.
+    let mut connecting: Option<JoinHandle<Result<Rows, String>>> = None;
+    let mut quiet_since = log.began.elapsed();
     let mut ticks = interval(Duration::from_secs(1) / settings.rows_per_second.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
+    while !log.stopped.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let heard = log.last().map_or(since, |at| at.max(since));
-        let silent = log.began.elapsed().saturating_sub(heard) > RECONNECT_AFTER;
-        let moved = contacts.has_changed().unwrap_or(false);
-        if log.stopped.load(Ordering::Relaxed) || silent || moved {
-            return next;
+        if let Some(task) = connecting.take_if(|task| task.is_finished()) {
+            match task.await {
+                Ok(Ok(new)) => rows = Some(Arc::new(new)),
+                Ok(Err(error)) => tracing::debug!(%error, "the writer cannot reach the database"),
+                Err(error) => tracing::warn!(%error, "connecting ended badly"),
+            }
+            quiet_since = log.began.elapsed();
         }
-        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+        let heard = log.last().map_or(quiet_since, |at| at.max(quiet_since));
+        let silent =
+            log.began.elapsed().saturating_sub(heard) > if rows.is_some() { RECONNECT_AFTER } else { RETRY_AFTER };
+        if connecting.is_none() && (silent || contacts.has_changed().unwrap_or(false)) {
+            let at = contacts.borrow_and_update().clone();
+            let settings = settings.clone();
+            connecting = Some(tokio::spawn(async move {
+                let work = Rows::connect(&at, &settings, REQUEST_TIMEOUT);
+                timeout(3 * REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            }));
+        }
+        let Some(rows) = &rows else {
             continue;
         };
-        let (rows, log, number) = (Arc::clone(rows), Arc::clone(log), next);
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            continue;
+        };
+        let (rows, log, number) = (Arc::clone(rows), Arc::clone(&log), next);
         next += 1;
         log.tried.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
@@ -269,5 +267,13 @@ async fn write_through(
             }
             drop(permit);
         });
+    }
+    if let Some(task) = connecting {
+        task.abort();
+    }
+    // All room free again: every request has ended.
+    let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
+    if timeout(2 * REQUEST_TIMEOUT, room.acquire_many(all)).await.is_err() {
+        tracing::debug!("some of the writer's last requests were not answered");
     }
 }

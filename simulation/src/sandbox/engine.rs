@@ -150,6 +150,10 @@ struct Inner {
     controllers: bool,
     pids: BTreeMap<u32, ContainerRun>,
     written: u64,
+    /// Containers are not started, so that a process that ended stays away for as long as somebody measures.
+    holding: bool,
+    /// What would have been started meanwhile.
+    held: Vec<KubeletCommand>,
 }
 
 /// A running sandbox. Dropping it without [`Sandbox::shutdown`] ends its processes the hard way.
@@ -221,6 +225,8 @@ impl Sandbox {
             controllers: true,
             pids: BTreeMap::new(),
             written: 0,
+            holding: false,
+            held: Vec::new(),
         }));
         let options = Arc::new(options);
         let (contacts, _) = watch::channel(Vec::new());
@@ -349,6 +355,11 @@ impl Sandbox {
         pid.is_some()
     }
 
+    /// Starts no container from now on, or starts what was held back: what ended stays away while somebody measures.
+    pub fn hold_starts(&self, hold: bool) {
+        lock(&self.inner).holding = hold;
+    }
+
     /// Cuts a pilot off from these peers, or heals it with an empty list.
     ///
     /// # Errors
@@ -370,7 +381,11 @@ impl Sandbox {
 
     /// Ends everything: databases drained, then pilots, then the API. The folder stays.
     pub async fn shutdown(self) {
-        lock(&self.inner).controllers = false;
+        {
+            let mut inner = lock(&self.inner);
+            inner.controllers = false;
+            inner.holding = false;
+        }
         // The kubelet has to see the deletions, and whoever stands still could not end.
         lock(&self.api).faults_mut().set_outage(false);
         let pods = self.pods();
@@ -509,7 +524,15 @@ async fn beat(
                     }
                 }
             }
-            let commands = inner.kubelet.step(&mut api, now, batch);
+            let mut commands = inner.kubelet.step(&mut api, now, batch);
+            if inner.holding {
+                let starts = |c: &KubeletCommand| matches!(c, KubeletCommand::StartContainer { .. });
+                let (held, others) = commands.into_iter().partition(starts);
+                inner.held.extend::<Vec<_>>(held);
+                commands = others;
+            } else {
+                commands.append(&mut inner.held);
+            }
             let pods = pods(&api, &inner);
             let seeds: Vec<String> = pods.iter().map(|p| format!("{}:{}", p.address, PORTS.0)).collect();
             let known: Vec<SocketAddr> = pods.iter().map(|p| SocketAddr::new(p.address, 9042)).collect();

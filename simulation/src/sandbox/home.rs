@@ -260,7 +260,8 @@ fn forget(layout: &Layout) -> Result<(), HomeError> {
         if path == layout.lock() || path == layout.marker() {
             continue;
         }
-        let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(failed("remove", &path))?;
     }
     match fs::remove_file(layout.marker()) {

@@ -93,9 +93,10 @@ async fn database(kind: Kind, progress: Progress) -> Result<Database, RunError> 
     match kind {
         Kind::Model => Ok(Database::Model),
         Kind::Cassandra => {
-            let fetched: Result<CassandraHome, FetchError> = tokio::task::spawn_blocking(move || ensure_cassandra(progress))
-                .await
-                .map_err(|error| RunError::System { doing: "fetch Cassandra", source: std::io::Error::other(error) })?;
+            let fetched: Result<CassandraHome, FetchError> =
+                tokio::task::spawn_blocking(move || ensure_cassandra(progress)).await.map_err(|error| {
+                    RunError::System { doing: "fetch Cassandra", source: std::io::Error::other(error) }
+                })?;
             Ok(Database::Cassandra(fetched?))
         }
     }
@@ -104,7 +105,8 @@ async fn database(kind: Kind, progress: Progress) -> Result<Database, RunError> 
 /// The sandbox's own words go to a file: the terminal is taken.
 fn log_to(path: &Path) -> Result<(), RunError> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|source| RunError::System { doing: "make the folder of logs", source })?;
+        std::fs::create_dir_all(folder)
+            .map_err(|source| RunError::System { doing: "make the folder of logs", source })?;
     }
     let file = std::fs::OpenOptions::new()
         .create(true)

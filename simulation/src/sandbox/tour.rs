@@ -1,5 +1,6 @@
 //! The tour: a cluster is founded, grown, shrunk and hurt before the eyes of a newcomer, and the evidence is told.
 
+use super::cli::called;
 use super::home::{Home, Kind, Wish};
 use super::running::{Plan, RunError, Running};
 use super::show::events;
@@ -119,10 +120,12 @@ pub async fn run(options: TourOptions) -> Result<ExitCode, RunError> {
 async fn story(running: &mut Running) -> Result<(), StoryError> {
     let tale = running.tale.clone();
     let stage = &mut running.stage;
-    let next = || tale.send_modify(|tale| {
-        tale.end(true);
-        tale.begin();
-    });
+    let next = || {
+        tale.send_modify(|tale| {
+            tale.end(true);
+            tale.begin();
+        })
+    };
     next();
     steps::form(stage, 3).await?;
     next();
@@ -198,6 +201,6 @@ fn where_it_lies(dir: &Path) -> Vec<String> {
         format!("data      {dir}/volumes"),
         format!("logs      {dir}/logs"),
         format!("objects   {dir}/objects.json"),
-        format!("again     sandbox up --dir {dir}     (the same cluster, same host ids)"),
+        format!("again     {} up --dir {dir}", called()),
     ]
 }

@@ -1,5 +1,6 @@
 //! A sandbox that stays up, and does what it is told through its socket.
 
+use super::cli::called;
 use super::control::{self, Answer, Asked, Order};
 use super::home::{Home, Kind, Wish};
 use super::layout::Layout;
@@ -58,13 +59,7 @@ pub async fn run(options: UpOptions) -> Result<ExitCode, RunError> {
     if form != Form::Json {
         tell(&introduction(&home, &options));
     }
-    let plan = Plan {
-        home,
-        replicas: options.replicas.unwrap_or(REPLICAS),
-        policy,
-        grace: GRACE,
-        streaming: None,
-    };
+    let plan = Plan { home, replicas: options.replicas.unwrap_or(REPLICAS), policy, grace: GRACE, streaming: None };
     let footer = format!("Ctrl-C or q drains and ends · KUBECONFIG={}", layout.kubeconfig("admin").display());
     let mut running = Running::start(plan, form, Tale::default(), footer, stop.clone()).await?;
     let orders = control::listen(&layout.control());
@@ -110,11 +105,15 @@ async fn obey(stage: &mut Stage, order: Order) -> Result<Answer, String> {
     let done = match order {
         Order::Scale { replicas } => {
             if !sandbox.server().is_running() {
-                return Err("the Kubernetes API is stopped, and a size is written there: `sandbox api start`".to_owned());
+                return Err(
+                    "the Kubernetes API is stopped, and a size is written there: `sandbox api start`".to_owned()
+                );
             }
             let before = sandbox.replicas();
             sandbox.scale(replicas).map_err(|e| e.to_string())?;
-            format!("the StatefulSet was told {before} and is told {replicas} now; whether it comes to that is the coordinator's word")
+            format!(
+                "the StatefulSet was told {before} and is told {replicas} now; whether it comes to that is the coordinator's word"
+            )
         }
         Order::KillCoordinator => {
             let Some((pod, epoch)) = stage.seen().coordinator() else {
@@ -206,7 +205,10 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         false => format!("A new {} sandbox in {}.", home.made.database.word(), layout.root().display()),
     }];
     if let (true, Some(asked)) = (home.returning, options.replicas) {
-        lines.push(format!("  It keeps the size it had, whatever --replicas says: `sandbox scale {asked}{flag}` changes it."));
+        lines.push(format!(
+            "  It keeps its size, whatever --replicas says: `{} scale {asked}{flag}` changes it.",
+            called()
+        ));
     }
     let logs = layout.root().join("logs");
     lines.extend([
@@ -214,9 +216,9 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         format!("  export KUBECONFIG={}", layout.kubeconfig("admin").display()),
         "  kubectl get pods,pvc,lease,configmap".to_owned(),
         "  kubectl scale statefulset cassandra --replicas=4".to_owned(),
-        format!("  sandbox status{flag}"),
-        format!("  sandbox scale 4{flag}         # also: kill, pause, resume, cut, heal, api"),
-        "  curl -s http://ADDRESS:7302/state     # addresses are in the status; also /decisions".to_owned(),
+        format!("  {} status{flag}", called()),
+        format!("  {} --help     # also: scale, kill, pause, cut, heal, api", called()),
+        "  curl -s http://ADDRESS:7302/state     # an address from the status".to_owned(),
         String::new(),
         format!("Logs: {}", logs.display()),
         "Ctrl-C or SIGTERM drains and leaves no process.".to_owned(),
@@ -228,6 +230,6 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
 fn farewell(killed: &[String], options: &UpOptions) -> Vec<String> {
     let mut lines: Vec<String> =
         killed.iter().map(|p| format!("this process did not end by itself and was killed: {p}")).collect();
-    lines.push(format!("Nothing runs any more. The same cluster again: sandbox up{}", options.flag));
+    lines.push(format!("Nothing runs any more. The same cluster again: {} up{}", called(), options.flag));
     lines
 }

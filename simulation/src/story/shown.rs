@@ -96,7 +96,12 @@ pub async fn outage_in_mid_join(stage: &mut Stage) -> Result<(), StoryError> {
     for (name, pid) in pids {
         must(seen.database_pid(&name) == pid, format!("the database of {name} was restarted"))?;
     }
-    stage.evidence.step("API server away for 25 s in mid-join", begun.elapsed(), None, "the join ended, no database restarted");
+    stage.evidence.step(
+        "API server away for 25 s in mid-join",
+        begun.elapsed(),
+        None,
+        "the join ended, no database restarted",
+    );
     steps::scale(stage, 3).await
 }
 
@@ -105,7 +110,8 @@ pub async fn outage_in_mid_join(stage: &mut Stage) -> Result<(), StoryError> {
 /// # Errors
 /// When anybody else does, or nobody.
 pub async fn who_reaches_the_api_leads(stage: &mut Stage) -> Result<(), StoryError> {
-    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
     let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
     let (now, _) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
     let others: Vec<String> = names.iter().filter(|n| **n != now).cloned().collect();
@@ -225,8 +231,12 @@ fn children(pid: u32) -> Vec<u32> {
 /// # Errors
 /// When the old identity comes back, or its data is gone.
 pub async fn rejoin_on_kept_claim(stage: &mut Stage) -> Result<(), StoryError> {
-    let retired: BTreeSet<String> =
-        stage.seen().record.iter().flat_map(|r| r.retired.keys().map(ToString::to_string).collect::<Vec<_>>()).collect();
+    let retired: BTreeSet<String> = stage
+        .seen()
+        .record
+        .iter()
+        .flat_map(|r| r.retired.keys().map(ToString::to_string).collect::<Vec<_>>())
+        .collect();
     steps::scale(stage, 4).await?;
     let seen = stage.seen();
     let now = seen.identity("cassandra-3").ok_or_else(|| StoryError::Wrong("cassandra-3 has no identity".into()))?;
@@ -240,7 +250,8 @@ pub async fn rejoin_on_kept_claim(stage: &mut Stage) -> Result<(), StoryError> {
 
 fn find(folder: &Path, is: &dyn Fn(&str) -> bool, depth: u32) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
-        is(&entry.file_name().to_string_lossy()) || (depth > 0 && entry.path().is_dir() && find(&entry.path(), is, depth - 1))
+        is(&entry.file_name().to_string_lossy())
+            || (depth > 0 && entry.path().is_dir() && find(&entry.path(), is, depth - 1))
     })
 }
 
@@ -275,7 +286,10 @@ pub async fn refused_scale_in(stage: &mut Stage) -> Result<(), StoryError> {
         "told 3 -> 2 with RF 3",
         begun.elapsed(),
         None,
-        format!("size raised back after {:.1} s; drained and returned once, same host id; condition, Event, decision", raised.as_secs_f64()),
+        format!(
+            "size raised back after {:.1} s; drained and returned once, same host id; condition, Event, decision",
+            raised.as_secs_f64()
+        ),
     );
     Ok(())
 }
@@ -302,7 +316,8 @@ pub async fn kill_idle_coordinator(stage: &mut Stage) -> Result<(), StoryError> 
 /// # Errors
 /// When the write lands.
 pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> {
-    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
     let (old, epoch) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
     // Its next governed write: the record, for the intent that a larger size brings.
     let held = stage.sandbox.server().hold(Matcher::new(&old, Method::Put, "/configmaps/"));
@@ -313,9 +328,7 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
     must(stage.sandbox.signal(&old, "pilot", Signal::Stop), format!("{old} runs no pilot"))?;
     let begun = Instant::now();
     let next = stage
-        .until("the next coordinator's stamp", PATIENCE, |s| {
-            s.record.as_ref().is_some_and(|r| r.epoch > epoch)
-        })
+        .until("the next coordinator's stamp", PATIENCE, |s| s.record.as_ref().is_some_and(|r| r.epoch > epoch))
         .await;
     let took = begun.elapsed();
     held.release();
@@ -332,11 +345,12 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
                 .filter(|e| e.path.contains(&path) && e.sent_annotations.get("pilotmesh.io/epoch") == Some(&epoch))
                 .any(|e| e.status == 409)
         };
-        stage.until_true("the held write in the audit log", Duration::from_secs(60), move || {
-            let seen = looked();
-            async move { seen }
-        })
-        .await
+        stage
+            .until_true("the held write in the audit log", Duration::from_secs(60), move || {
+                let seen = looked();
+                async move { seen }
+            })
+            .await
     };
     refused?;
     stage.until("four members by the next coordinator", PATIENCE, |s| s.is_settled(4)).await?;
@@ -354,7 +368,8 @@ pub async fn late_write_is_refused(stage: &mut Stage) -> Result<(), StoryError> 
 /// # Errors
 /// When the minority acts.
 pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
-    let before = stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
+    let before =
+        stage.until("a coordinator of three", PATIENCE, |s| s.is_settled(3) && s.coordinator().is_some()).await?;
     let (old, epoch) = before.coordinator().ok_or_else(|| StoryError::Wrong("nobody coordinates".into()))?;
     let others: Vec<String> = before.pods.iter().map(|p| p.name.clone()).filter(|n| *n != old).collect();
     stage.sandbox.cut(&old, &others)?;
@@ -372,9 +387,7 @@ pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
             .await?;
         stage.sandbox.scale(4)?;
         let seen = stage
-            .until("a coordinator of the majority", PATIENCE, |s| {
-                s.record.as_ref().is_some_and(|r| r.epoch > epoch)
-            })
+            .until("a coordinator of the majority", PATIENCE, |s| s.record.as_ref().is_some_and(|r| r.epoch > epoch))
             .await?;
         let took = begun.elapsed();
         let by_old = {
@@ -382,7 +395,14 @@ pub async fn minority_refuses(stage: &mut Stage) -> Result<(), StoryError> {
             api.audit()
                 .of_user(&old)
                 .filter(|e| e.status < 300 && e.resource != "leases" && e.resource != "events")
-                .filter(|e| e.time >= crate::kubernetes::ModelTime(crate::sandbox::engine::wall().0.saturating_sub(u64::try_from(took.as_millis()).unwrap_or(0))))
+                .filter(|e| {
+                    e.time
+                        >= crate::kubernetes::ModelTime(
+                            crate::sandbox::engine::wall()
+                                .0
+                                .saturating_sub(u64::try_from(took.as_millis()).unwrap_or(0)),
+                        )
+                })
                 .count()
         };
         must(by_old == 0, format!("the cut-off {old} committed {by_old} writes"))?;
@@ -423,9 +443,8 @@ pub async fn crash_loop(stage: &mut Stage) -> Result<(), StoryError> {
         last = seen.database_pid(pod).unwrap_or_default();
         process::signal(last, Signal::Kill);
     }
-    let told = stage
-        .until("the crash loop told", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::CrashLooping))
-        .await?;
+    let told =
+        stage.until("the crash loop told", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::CrashLooping)).await?;
     let ends = told.unintended_ends().get(pod).copied().unwrap_or(0) - before;
     let seen = stage.until("the member back", PATIENCE, |s| s.is_settled(3)).await?;
     must(seen.identity(pod) == identity, "the member came back as another one")?;
@@ -482,16 +501,16 @@ pub async fn leave_cut_off(stage: &mut Stage) -> Result<(), StoryError> {
     let identity = before.identity(pod);
     let begun = Instant::now();
     stage.sandbox.scale(3)?;
-    stage
-        .until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving))
-        .await?;
+    stage.until("the pod leaving", PATIENCE, |s| s.phase(pod) == Some(DatabasePhase::Leaving)).await?;
     stage
         .until("the pod back on its claim, its leave not done", PATIENCE, |s| {
             s.replicas == 4 && s.pods.iter().any(|p| p.name == pod && p.uid != uid)
         })
         .await?;
     let cut = begun.elapsed();
-    let seen = stage.until("three members, the leave completed", Duration::from_secs(600), |s| s.is_settled(3) && s.replicas == 3).await?;
+    let seen = stage
+        .until("three members, the leave completed", Duration::from_secs(600), |s| s.is_settled(3) && s.replicas == 3)
+        .await?;
     let record = seen.record.clone().ok_or_else(|| StoryError::Wrong("the record is gone".into()))?;
     let retired = record.retired.iter().filter(|(i, _)| Some(i.to_string()) == identity).count();
     must(retired == 1, format!("{identity:?} is retired {retired} times"))?;

@@ -41,7 +41,8 @@ impl World {
         let lease = matches!(*request.call, Call::CreateLease(_) | Call::ReplaceLease { .. });
         if write
             && !lease
-            && let Some(held) = self.broken.held.remove(&request.life) {
+            && let Some(held) = self.broken.held.remove(&request.life)
+        {
             let (from, call) = (request.from.clone(), word(&request.call));
             self.tell(format!("{call} of {from} is held for {held} ms"));
             arrives = held;

@@ -11,15 +11,15 @@ use std::time::Duration;
 const LONGEST: usize = 16 << 20;
 
 /// One namespace of a cluster. Dropping it ends the proxy; the namespace stays.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Everything happens in it.
-    pub namespace: String,
+    pub(crate) namespace: String,
     proxy: Child,
     at: SocketAddr,
 }
 
 /// Runs kubectl, with what is to be written to it.
-pub fn kubectl(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+pub(crate) fn kubectl(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
     let said = || format!("kubectl {}", arguments.join(" "));
     let mut child = Command::new("kubectl")
         .args(arguments)
@@ -42,7 +42,7 @@ pub fn kubectl(arguments: &[&str], input: Option<&str>) -> Result<String, String
 
 impl Cluster {
     /// Makes the namespace, with the restricted Pod Security level enforced, and opens the proxy.
-    pub fn open(namespace: &str) -> Result<Self, String> {
+    pub(crate) fn open(namespace: &str) -> Result<Self, String> {
         let object = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -71,31 +71,31 @@ impl Cluster {
     }
 
     /// kubectl in the namespace.
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let mut all = vec!["--namespace", self.namespace.as_str()];
         all.extend(arguments);
         kubectl(&all, None)
     }
 
     /// Applies an object.
-    pub fn apply(&self, object: &Value) -> Result<String, String> {
+    pub(crate) fn apply(&self, object: &Value) -> Result<String, String> {
         kubectl(&["--namespace", &self.namespace, "apply", "-f", "-"], Some(&object.to_string()))
     }
 
     /// Runs a program in a container of a pod.
-    pub fn exec(&self, pod: &str, container: &str, program: &[&str]) -> Result<String, String> {
+    pub(crate) fn exec(&self, pod: &str, container: &str, program: &[&str]) -> Result<String, String> {
         let mut all = vec!["exec", pod, "-c", container, "--"];
         all.extend(program);
         self.kubectl(&all)
     }
 
     /// Reads objects, or a pilot's endpoint, through the API server; nothing where it is not there.
-    pub async fn get(&self, path: &str) -> Option<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
         serde_json::from_str(&get(self.at, path).await?).ok()
     }
 
     /// The endpoint of a pilot, whoever can reach the pod.
-    pub async fn pilot(&self, pod: &str, endpoint: &str) -> Option<String> {
+    pub(crate) async fn pilot(&self, pod: &str, endpoint: &str) -> Option<String> {
         get(self.at, &format!("/api/v1/namespaces/{}/pods/{pod}:7300/proxy{endpoint}", self.namespace)).await
     }
 }

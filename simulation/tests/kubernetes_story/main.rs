@@ -73,9 +73,8 @@ fn needs() -> Result<Images, String> {
         return Err("needs a Kubernetes: set KUBECONFIG".to_owned());
     }
     // No cluster that merely happens to be configured is touched.
-    let pilot = named("PILOT_E2E_PILOT_IMAGE").ok_or(
-        "needs an image of the pilot: set PILOT_E2E_PILOT_IMAGE (docs/kubernetes.md tells how to make one)",
-    )?;
+    let pilot = named("PILOT_E2E_PILOT_IMAGE")
+        .ok_or("needs an image of the pilot: set PILOT_E2E_PILOT_IMAGE (docs/kubernetes.md tells how to make one)")?;
     kubectl(&["version", "--request-timeout=10s"], None)
         .map_err(|error| format!("needs kubectl and a cluster that answers: {error}"))?;
     Ok(Images { pilot, cassandra: named("PILOT_E2E_CASSANDRA_IMAGE").unwrap_or_else(|| "cassandra:5.0".to_owned()) })

@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 const OFFERED: &str = include_str!("../../../docs/examples/cassandra-statefulset.yaml");
 
 /// Images as the cluster at hand has them.
-pub struct Images {
+pub(crate) struct Images {
     /// The pilot's.
-    pub pilot: String,
+    pub(crate) pilot: String,
     /// Cassandra's.
-    pub cassandra: String,
+    pub(crate) cassandra: String,
 }
 
 /// The objects, with these images, little memory and short waits of the database.
-pub fn objects(images: &Images) -> Result<Vec<Value>, String> {
+pub(crate) fn objects(images: &Images) -> Result<Vec<Value>, String> {
     let mut objects = Vec::new();
     for text in OFFERED.split("\n---\n") {
         let mut object: Value = serde_saphyr::from_str(text).map_err(|error| format!("the manifest: {error}"))?;

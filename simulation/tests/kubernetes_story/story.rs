@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const GAP: Duration = Duration::from_secs(5);
 
 /// What a story has come to.
-pub enum Told {
+pub(crate) enum Told {
     /// It is as it must be.
     Shown,
     /// It could not be shown here, and why.
@@ -25,14 +25,14 @@ pub enum Told {
 }
 
 /// How a story ends; the error is one sentence.
-pub type Outcome = Result<Told, String>;
+pub(crate) type Outcome = Result<Told, String>;
 
 /// The cluster with somebody who watches and somebody who writes.
-pub struct Story {
+pub(crate) struct Story {
     /// Where it happens.
-    pub cluster: Arc<Cluster>,
+    pub(crate) cluster: Arc<Cluster>,
     /// What was seen, for the table.
-    pub evidence: Evidence,
+    pub(crate) evidence: Evidence,
     images: Images,
     watcher: Watcher,
     writer: Option<RowWriter>,
@@ -44,14 +44,14 @@ fn must(holds: bool, sentence: impl Into<String>) -> Result<(), String> {
 
 impl Story {
     /// Sets the stage.
-    pub fn begin(cluster: Cluster, images: Images) -> Self {
+    pub(crate) fn begin(cluster: Cluster, images: Images) -> Self {
         let cluster = Arc::new(cluster);
         let watcher = Watcher::start(Arc::clone(&cluster));
         Self { cluster, evidence: Evidence::default(), images, watcher, writer: None }
     }
 
     /// From nothing to three members, by the manifest of the documentation.
-    pub async fn form(&mut self) -> Outcome {
+    pub(crate) async fn form(&mut self) -> Outcome {
         for object in objects(&self.images)? {
             self.cluster.apply(&object)?;
         }
@@ -78,7 +78,7 @@ impl Story {
     }
 
     /// A client at QUORUM, from here to the end, where pods can be reached from here.
-    pub async fn write(&mut self) -> Outcome {
+    pub(crate) async fn write(&mut self) -> Outcome {
         let contacts = self.watcher.contacts();
         let first = contacts.borrow().first().copied();
         let reached = match first {
@@ -103,7 +103,7 @@ impl Story {
     }
 
     /// The rules of the Role are enough, and no more than what they say.
-    pub async fn rights(&mut self) -> Outcome {
+    pub(crate) async fn rights(&mut self) -> Outcome {
         let account = format!("system:serviceaccount:{}:cassandra-pilot", self.cluster.namespace);
         for (verb, what, allowed) in [
             ("list", "pods", true),
@@ -158,7 +158,7 @@ impl Story {
     }
 
     /// Another size by `kubectl scale`.
-    pub async fn scale(&mut self, members: usize) -> Outcome {
+    pub(crate) async fn scale(&mut self, members: usize) -> Outcome {
         let before = self.watcher.now();
         let leaver = format!("{SET}-{members}");
         let old = before.mesh.identity(&leaver);
@@ -183,7 +183,8 @@ impl Story {
             let claim = self.claim(&leaver).await?;
             let marks = &claim["metadata"]["annotations"];
             must(
-                marks["pilotmesh.io/retired"] == "true" && marks["pilotmesh.io/identity"].as_str() == Some(old.as_str()),
+                marks["pilotmesh.io/retired"] == "true"
+                    && marks["pilotmesh.io/identity"].as_str() == Some(old.as_str()),
                 format!("the claim of {leaver} is kept, but not marked as that of retired {old}: {marks}"),
             )?;
             format!("{leaver} decommissioned; {old} retired in the record, its claim kept and marked; {members} x UN")
@@ -199,7 +200,7 @@ impl Story {
     }
 
     /// A size that the policy forbids is undone.
-    pub async fn refused_scale_in(&mut self) -> Outcome {
+    pub(crate) async fn refused_scale_in(&mut self) -> Outcome {
         let before = self.watcher.now();
         let pod = format!("{SET}-2");
         let begun = Instant::now();
@@ -223,7 +224,7 @@ impl Story {
     }
 
     /// A pod deleted by a person.
-    pub async fn delete_pod(&mut self) -> Outcome {
+    pub(crate) async fn delete_pod(&mut self) -> Outcome {
         let pod = format!("{SET}-1");
         let before = self.watcher.now();
         let begun = Instant::now();
@@ -251,7 +252,7 @@ impl Story {
     }
 
     /// The coordinator's container killed from outside, as a kernel or a node would.
-    pub async fn kill_coordinator(&mut self) -> Outcome {
+    pub(crate) async fn kill_coordinator(&mut self) -> Outcome {
         let Ok(hook) = std::env::var("PILOT_E2E_KILL_CONTAINER") else {
             return Ok(Told::NotShown(
                 "a container is killed by its node's runtime: set PILOT_E2E_KILL_CONTAINER to a command that takes node and container id"
@@ -285,13 +286,15 @@ impl Story {
             "SIGKILL to the coordinator's container",
             took,
             None,
-            format!("{pod} at epoch {epoch} -> {next} at epoch {higher}; all database containers the same, none restarted"),
+            format!(
+                "{pod} at epoch {epoch} -> {next} at epoch {higher}; all database containers the same, none restarted"
+            ),
         );
         Ok(Told::Shown)
     }
 
     /// Everything acknowledged is there.
-    pub async fn all_rows(&mut self) -> Outcome {
+    pub(crate) async fn all_rows(&mut self) -> Outcome {
         let Some(writer) = &mut self.writer else {
             return Ok(Told::NotShown("no rows were written".to_owned()));
         };
@@ -315,10 +318,11 @@ impl Story {
     }
 
     /// No call of any pilot was forbidden.
-    pub async fn nothing_forbidden(&mut self) -> Outcome {
+    pub(crate) async fn nothing_forbidden(&mut self) -> Outcome {
         for pod in self.watcher.now().pods.keys() {
             let log = self.cluster.kubectl(&["logs", pod, "-c", "pilot"])?;
-            if let Some(line) = log.lines().find(|line| line.contains("refused with 403") || line.contains("orbidden")) {
+            if let Some(line) = log.lines().find(|line| line.contains("refused with 403") || line.contains("orbidden"))
+            {
                 return Err(format!("{pod} was forbidden something: {line}"));
             }
         }
@@ -326,7 +330,7 @@ impl Story {
     }
 
     /// What helps to understand a failure.
-    pub async fn tell_all(&self) {
+    pub(crate) async fn tell_all(&self) {
         let show = |arguments: &[&str]| match self.cluster.kubectl(arguments) {
             Ok(text) | Err(text) => println!("---- kubectl {}\n{text}", arguments.join(" ")),
         };
@@ -344,7 +348,10 @@ impl Story {
         let lines: Vec<&str> = text.lines().filter(|l| l.as_bytes().get(2) == Some(&b' ')).collect();
         let up = lines.iter().filter(|l| l.starts_with("UN ")).count();
         let down = text.lines().filter(|l| l.starts_with('D') && l.as_bytes().get(2) == Some(&b' ')).count();
-        must(up == members && down == 0, format!("nodetool shows {up} x UN and {down} down, not {members} x UN:\n{text}"))
+        must(
+            up == members && down == 0,
+            format!("nodetool shows {up} x UN and {down} down, not {members} x UN:\n{text}"),
+        )
     }
 
     /// Databases of pods that are the same pods run in the same containers.

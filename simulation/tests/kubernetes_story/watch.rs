@@ -15,29 +15,29 @@ use tokio::sync::watch;
 const EVERY: Duration = Duration::from_millis(500);
 
 /// The set of the manifest.
-pub const SET: &str = "cassandra";
+pub(crate) const SET: &str = "cassandra";
 
 /// All that was seen at about one moment.
 #[derive(Clone, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Pods, record, and every pilot's word, as stories in the sandbox see them.
-    pub mesh: Snapshot,
+    pub(crate) mesh: Snapshot,
     /// The pods as objects, by name.
-    pub pods: BTreeMap<String, Value>,
+    pub(crate) pods: BTreeMap<String, Value>,
 }
 
 /// What Kubernetes tells of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
+pub(crate) struct Container {
     /// The runtime's name for it, without the runtime's own.
-    pub id: String,
+    pub(crate) id: String,
     /// How often it was started again.
-    pub restarts: u64,
+    pub(crate) restarts: u64,
 }
 
 impl Seen {
     /// A container of a pod.
-    pub fn container(&self, pod: &str, name: &str) -> Option<Container> {
+    pub(crate) fn container(&self, pod: &str, name: &str) -> Option<Container> {
         let status = &self.pods.get(pod)?["status"];
         ["containerStatuses", "initContainerStatuses"]
             .into_iter()
@@ -53,7 +53,7 @@ impl Seen {
     }
 
     /// The database's container of every pod.
-    pub fn databases(&self) -> BTreeMap<String, Option<Container>> {
+    pub(crate) fn databases(&self) -> BTreeMap<String, Option<Container>> {
         self.pods.keys().map(|pod| (pod.clone(), self.container(pod, "database"))).collect()
     }
 
@@ -64,7 +64,7 @@ impl Seen {
 }
 
 /// Watches until it is dropped.
-pub struct Watcher {
+pub(crate) struct Watcher {
     seen: watch::Receiver<Seen>,
     contacts: watch::Receiver<Vec<SocketAddr>>,
     task: tokio::task::JoinHandle<()>,
@@ -72,7 +72,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Begins to look.
-    pub fn start(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn start(cluster: Arc<Cluster>) -> Self {
         let (to, seen) = watch::channel(Seen::default());
         let (at, contacts) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
@@ -94,17 +94,17 @@ impl Watcher {
     }
 
     /// What was seen last.
-    pub fn now(&self) -> Seen {
+    pub(crate) fn now(&self) -> Seen {
         self.seen.borrow().clone()
     }
 
     /// Where clients reach the members, as it changes.
-    pub fn contacts(&self) -> watch::Receiver<Vec<SocketAddr>> {
+    pub(crate) fn contacts(&self) -> watch::Receiver<Vec<SocketAddr>> {
         self.contacts.clone()
     }
 
     /// Waits until a look satisfies this; else says what was seen last.
-    pub async fn until(
+    pub(crate) async fn until(
         &self,
         what: &str,
         within: Duration,

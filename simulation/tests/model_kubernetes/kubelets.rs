@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use simulation::kubernetes::PatchKind;
 use simulation::kubernetes::kubelet::{
-    ContainerEvent, ContainerRun, Kubelet, KubeletCommand, KubeletSettings, LoopbackPool,
-    ProbeKind, StopSignal,
+    ContainerEvent, ContainerRun, Kubelet, KubeletCommand, KubeletSettings, LoopbackPool, ProbeKind, StopSignal,
 };
 
 use crate::support::{Cluster, PODS, SETS, stateful_set};
@@ -38,26 +37,14 @@ impl Node {
             }),
         );
         cluster.settle();
-        let kubelet = Kubelet::new(
-            "sandbox",
-            KubeletSettings::default(),
-            Box::new(LoopbackPool::new(20, 0)),
-        );
-        let mut node = Self {
-            cluster,
-            kubelet,
-            asked: Vec::new(),
-            runs: Vec::new(),
-        };
+        let kubelet = Kubelet::new("sandbox", KubeletSettings::default(), Box::new(LoopbackPool::new(20, 0)));
+        let mut node = Self { cluster, kubelet, asked: Vec::new(), runs: Vec::new() };
         node.step(Vec::new());
         node
     }
 
     fn step(&mut self, events: Vec<ContainerEvent>) {
-        for command in self
-            .kubelet
-            .step(&mut self.cluster.api, self.cluster.now, events)
-        {
+        for command in self.kubelet.step(&mut self.cluster.api, self.cluster.now, events) {
             self.asked.push(match command {
                 KubeletCommand::StartContainer { run, .. } => {
                     let word = format!("start {}", run.container);
@@ -65,14 +52,8 @@ impl Node {
                     self.runs.push(run);
                     word
                 }
-                KubeletCommand::Signal {
-                    run,
-                    signal: StopSignal::Term,
-                } => format!("term {}", run.container),
-                KubeletCommand::Signal {
-                    run,
-                    signal: StopSignal::Kill,
-                } => format!("kill {}", run.container),
+                KubeletCommand::Signal { run, signal: StopSignal::Term } => format!("term {}", run.container),
+                KubeletCommand::Signal { run, signal: StopSignal::Kill } => format!("kill {}", run.container),
                 KubeletCommand::RunProbe { run, kind, .. } => {
                     format!("probe {} {kind:?}", run.container)
                 }
@@ -83,11 +64,7 @@ impl Node {
     }
 
     fn run(&self, container: &str) -> ContainerRun {
-        self.runs
-            .iter()
-            .find(|run| run.container == container)
-            .expect("was started")
-            .clone()
+        self.runs.iter().find(|run| run.container == container).expect("was started").clone()
     }
 
     fn starts(&mut self, container: &str) {
@@ -97,11 +74,7 @@ impl Node {
 
     fn exits(&mut self, container: &str, code: i32) {
         let run = self.run(container);
-        self.step(vec![ContainerEvent::Exited {
-            run,
-            code: Some(code),
-            signal: None,
-        }]);
+        self.step(vec![ContainerEvent::Exited { run, code: Some(code), signal: None }]);
     }
 
     fn probed(&mut self, container: &str, kind: ProbeKind, success: bool) {
@@ -140,10 +113,7 @@ impl Node {
 
 fn condition(pod: &Value, kind: &str) -> String {
     let conditions = pod["status"]["conditions"].as_array().expect("conditions");
-    let found = conditions
-        .iter()
-        .find(|condition| condition["type"] == kind)
-        .expect("is there");
+    let found = conditions.iter().find(|condition| condition["type"] == kind).expect("is there");
     found["status"].as_str().expect("a status").to_owned()
 }
 
@@ -163,16 +133,9 @@ fn containers_start_in_order_and_the_pod_becomes_ready() {
     assert_eq!(pod["status"]["phase"], "Running");
     assert_eq!(pod["status"]["podIP"], "127.20.0.2");
     assert_eq!(condition(&pod, "Ready"), "True");
-    assert_eq!(
-        node.cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"],
-        1
-    );
+    assert_eq!(node.cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"], 1);
     node.step(Vec::new());
-    assert_eq!(
-        node.asked(),
-        Vec::<String>::new(),
-        "with nothing new there is nothing to do"
-    );
+    assert_eq!(node.asked(), Vec::<String>::new(), "with nothing new there is nothing to do");
 }
 
 #[test]
@@ -186,10 +149,7 @@ fn a_sidecars_startup_probe_gates_the_main_containers_and_its_readiness_the_pod(
     node.starts("copy");
     node.exits("copy", 0);
     node.starts("agent");
-    assert_eq!(
-        node.asked(),
-        ["start copy", "start agent", "probe agent Startup"]
-    );
+    assert_eq!(node.asked(), ["start copy", "start agent", "probe agent Startup"]);
     node.probed("agent", ProbeKind::Startup, false);
     node.pass(1);
     assert_eq!(node.asked(), ["probe agent Startup"]);
@@ -207,11 +167,7 @@ fn an_ending_pod_ends_its_main_containers_first_and_sidecars_after_them() {
     node.delete();
     assert_eq!(node.asked(), ["term db"]);
     node.pass(30);
-    assert_eq!(
-        node.asked(),
-        Vec::<String>::new(),
-        "the sidecar goes on while the database drains"
-    );
+    assert_eq!(node.asked(), Vec::<String>::new(), "the sidecar goes on while the database drains");
     node.exits("db", 0);
     assert_eq!(node.asked(), ["term agent"]);
     let old = node.pod();
@@ -221,10 +177,7 @@ fn an_ending_pod_ends_its_main_containers_first_and_sidecars_after_them() {
     assert_eq!(node.asked(), ["start copy"], "the set made its successor");
     let new = node.pod();
     assert_ne!(new["metadata"]["uid"], old["metadata"]["uid"]);
-    assert_eq!(
-        new["status"]["podIP"], "127.20.0.3",
-        "with an address of its own"
-    );
+    assert_eq!(new["status"]["podIP"], "127.20.0.3", "with an address of its own");
 }
 
 #[test]
@@ -234,11 +187,7 @@ fn nothing_restarts_in_an_ending_pod() {
     node.asked();
     node.exits("agent", 137);
     node.pass(20);
-    assert_eq!(
-        node.asked(),
-        Vec::<String>::new(),
-        "a dead sidecar stays dead"
-    );
+    assert_eq!(node.asked(), Vec::<String>::new(), "a dead sidecar stays dead");
     node.exits("db", 0);
     assert_eq!(node.asked(), ["remove s-0"]);
 }
@@ -262,8 +211,7 @@ fn a_shorter_grace_brings_the_end_nearer_and_a_longer_one_does_not_move_it() {
     let mut node = Node::up(|_| {});
     node.delete();
     let path = format!("{PODS}/s-0");
-    node.cluster
-        .delete(&path, json!({"gracePeriodSeconds": 600}));
+    node.cluster.delete(&path, json!({"gracePeriodSeconds": 600}));
     node.cluster.delete(&path, json!({"gracePeriodSeconds": 5}));
     node.step(Vec::new());
     node.asked();
@@ -274,8 +222,7 @@ fn a_shorter_grace_brings_the_end_nearer_and_a_longer_one_does_not_move_it() {
 #[test]
 fn a_pod_deleted_by_force_is_killed_at_once() {
     let mut node = Node::up(|_| {});
-    node.cluster
-        .delete(&format!("{PODS}/s-0"), json!({"gracePeriodSeconds": 0}));
+    node.cluster.delete(&format!("{PODS}/s-0"), json!({"gracePeriodSeconds": 0}));
     node.step(Vec::new());
     let mut asked = node.asked();
     asked.sort();
@@ -290,10 +237,7 @@ fn a_crashing_container_restarts_at_once_then_with_doubling_back_off() {
         node.exits("db", 1);
         let mut waited = 0;
         while !node.asked().contains(&"start db".to_owned()) {
-            assert_eq!(
-                node.pod()["status"]["containerStatuses"][0]["state"]["waiting"]["reason"],
-                "CrashLoopBackOff"
-            );
+            assert_eq!(node.pod()["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
             let wake = node.kubelet.next_wake().expect("a restart is due");
             waited += wake.since(node.cluster.now).as_secs();
             node.cluster.now = wake;
@@ -303,38 +247,21 @@ fn a_crashing_container_restarts_at_once_then_with_doubling_back_off() {
         node.starts("db");
     }
     assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
-    assert_eq!(
-        node.pod()["status"]["containerStatuses"][0]["restartCount"],
-        8
-    );
+    assert_eq!(node.pod()["status"]["containerStatuses"][0]["restartCount"], 8);
     node.pass(601);
     node.exits("db", 1);
-    assert_eq!(
-        node.asked(),
-        ["start db"],
-        "having run ten minutes it is trusted again"
-    );
+    assert_eq!(node.asked(), ["start db"], "having run ten minutes it is trusted again");
 }
 
 #[test]
 fn a_new_image_restarts_that_container_alone() {
     let mut node = Node::up(|_| {});
-    let image =
-        json!([{"op": "replace", "path": "/spec/initContainers/1/image", "value": "pilot:2"}]);
-    assert_eq!(
-        node.cluster
-            .patch(&format!("{PODS}/s-0"), PatchKind::Json, image)
-            .status,
-        200
-    );
+    let image = json!([{"op": "replace", "path": "/spec/initContainers/1/image", "value": "pilot:2"}]);
+    assert_eq!(node.cluster.patch(&format!("{PODS}/s-0"), PatchKind::Json, image).status, 200);
     node.step(Vec::new());
     assert_eq!(node.asked(), ["term agent"]);
     node.exits("agent", 0);
-    assert_eq!(
-        node.asked(),
-        ["start agent"],
-        "at once, and no other container"
-    );
+    assert_eq!(node.asked(), ["start agent"], "at once, and no other container");
     node.starts("agent");
     let status = node.pod()["status"].clone();
     assert_eq!(status["initContainerStatuses"][1]["image"], "pilot:2");
@@ -353,15 +280,8 @@ fn a_failed_liveness_probe_restarts_and_an_earlier_runs_answer_is_ignored() {
     assert_eq!(node.asked(), ["term db"]);
     node.exits("db", 143);
     node.starts("db");
-    node.step(vec![ContainerEvent::Exited {
-        run: first,
-        code: Some(0),
-        signal: None,
-    }]);
-    assert_eq!(
-        node.pod()["status"]["containerStatuses"][0]["restartCount"],
-        1
-    );
+    node.step(vec![ContainerEvent::Exited { run: first, code: Some(0), signal: None }]);
+    assert_eq!(node.pod()["status"]["containerStatuses"][0]["restartCount"], 1);
 }
 
 #[test]
@@ -370,11 +290,7 @@ fn with_the_api_away_containers_are_cared_for_and_deletions_wait() {
     node.cluster.delete(&format!("{PODS}/s-0"), json!({}));
     node.cluster.api.faults_mut().set_outage(true);
     node.exits("db", 1);
-    assert_eq!(
-        node.asked(),
-        ["start db"],
-        "restarted: the deletion is not known here"
-    );
+    assert_eq!(node.asked(), ["start db"], "restarted: the deletion is not known here");
     node.starts("db");
     node.cluster.api.faults_mut().set_outage(false);
     node.step(Vec::new());

@@ -19,20 +19,12 @@ use crate::support::{LEASES, stateful_set};
 pub(crate) async fn served() -> ServerHandle {
     let mut api = ModelApi::new(1);
     controllers::register_node(&mut api, real_now(), "sandbox", "a").expect("a node");
-    serve(
-        Arc::new(Mutex::new(api)),
-        "127.0.0.1:0".parse().expect("an address"),
-    )
-    .await
-    .expect("a server")
+    serve(Arc::new(Mutex::new(api)), "127.0.0.1:0".parse().expect("an address")).await.expect("a server")
 }
 
 async fn client(server: &ServerHandle, user: &str) -> kube::Client {
-    let file: Kubeconfig =
-        Kubeconfig::from_yaml(&server.kubeconfig_for(user)).expect("a kubeconfig");
-    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .expect("a config");
+    let file: Kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig_for(user)).expect("a kubeconfig");
+    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a config");
     config.default_retry = false;
     kube::Client::try_from(config).expect("a client")
 }
@@ -52,77 +44,25 @@ async fn the_real_client_meets_the_preconditions_it_knows() {
     let client = client(&server, "pilot-0").await;
     let leases: Api<Lease> = Api::default_namespaced(client.clone());
     let lease: Lease =
-        serde_json::from_value(json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}}))
-            .expect("a lease");
-    let old = leases
-        .create(&PostParams::default(), &lease)
-        .await
-        .expect("created");
-    assert_eq!(
-        code(
-            leases
-                .create(&PostParams::default(), &lease)
-                .await
-                .expect_err("exists")
-        ),
-        409
-    );
+        serde_json::from_value(json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "a"}})).expect("a lease");
+    let old = leases.create(&PostParams::default(), &lease).await.expect("created");
+    assert_eq!(code(leases.create(&PostParams::default(), &lease).await.expect_err("exists")), 409);
     let mut renewed = old.clone();
     renewed.spec.as_mut().expect("a spec").holder_identity = Some("b".to_owned());
-    leases
-        .replace("l", &PostParams::default(), &renewed)
-        .await
-        .expect("renewed");
-    assert_eq!(
-        code(
-            leases
-                .replace("l", &PostParams::default(), &renewed)
-                .await
-                .expect_err("stale")
-        ),
-        409
-    );
-    let wrong = DeleteParams::default().preconditions(Preconditions {
-        uid: Some("other".to_owned()),
-        resource_version: None,
-    });
-    assert_eq!(
-        code(leases.delete("l", &wrong).await.expect_err("another")),
-        409
-    );
-    assert_eq!(
-        leases
-            .get("l")
-            .await
-            .expect("there")
-            .spec
-            .expect("a spec")
-            .holder_identity
-            .as_deref(),
-        Some("b")
-    );
+    leases.replace("l", &PostParams::default(), &renewed).await.expect("renewed");
+    assert_eq!(code(leases.replace("l", &PostParams::default(), &renewed).await.expect_err("stale")), 409);
+    let wrong =
+        DeleteParams::default().preconditions(Preconditions { uid: Some("other".to_owned()), resource_version: None });
+    assert_eq!(code(leases.delete("l", &wrong).await.expect_err("another")), 409);
+    assert_eq!(leases.get("l").await.expect("there").spec.expect("a spec").holder_identity.as_deref(), Some("b"));
     let version = client.apiserver_version().await.expect("a version");
-    assert_eq!(
-        (version.major.as_str(), version.minor.as_str()),
-        ("1", "33")
-    );
+    assert_eq!((version.major.as_str(), version.minor.as_str()), ("1", "33"));
     let total = server.api().counters().total("pilot-0");
     assert_eq!(total, 7, "every request of the user is counted");
-    let audited = server
-        .api()
-        .audit()
-        .of_user("pilot-0")
-        .map(|entry| (entry.method, entry.status))
-        .collect::<Vec<_>>();
+    let audited = server.api().audit().of_user("pilot-0").map(|entry| (entry.method, entry.status)).collect::<Vec<_>>();
     assert_eq!(
         audited,
-        [
-            (Method::Post, 201),
-            (Method::Post, 409),
-            (Method::Put, 200),
-            (Method::Put, 409),
-            (Method::Delete, 409)
-        ]
+        [(Method::Post, 201), (Method::Post, 409), (Method::Put, 200), (Method::Put, 409), (Method::Delete, 409)]
     );
 }
 
@@ -132,23 +72,12 @@ async fn the_real_client_scales_applies_and_lists() {
     let client = client(&server, "ann").await;
     let sets: Api<StatefulSet> = Api::default_namespaced(client.clone());
     let set: StatefulSet = serde_json::from_value(stateful_set("s", 2, |_| {})).expect("a set");
-    sets.create(&PostParams::default(), &set)
-        .await
-        .expect("created");
+    sets.create(&PostParams::default(), &set).await.expect("created");
     settle(&server);
     let mut scale = sets.get_scale("s").await.expect("a scale");
     scale.spec.as_mut().expect("a spec").replicas = Some(3);
-    sets.replace_scale("s", &PostParams::default(), &scale)
-        .await
-        .expect("scaled");
-    assert_eq!(
-        code(
-            sets.replace_scale("s", &PostParams::default(), &scale)
-                .await
-                .expect_err("stale")
-        ),
-        409
-    );
+    sets.replace_scale("s", &PostParams::default(), &scale).await.expect("scaled");
+    assert_eq!(code(sets.replace_scale("s", &PostParams::default(), &scale).await.expect_err("stale")), 409);
     settle(&server);
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let names: Vec<String> = pods
@@ -161,39 +90,16 @@ async fn the_real_client_scales_applies_and_lists() {
         .collect();
     assert_eq!(names, ["s-0", "s-1", "s-2"]);
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
-    let declared = |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": value}});
-    maps.patch(
-        "m",
-        &PatchParams::apply("helm"),
-        &Patch::Apply(declared("1")),
-    )
-    .await
-    .expect("applied");
-    let conflict = maps
-        .patch(
-            "m",
-            &PatchParams::apply("pilot"),
-            &Patch::Apply(declared("2")),
-        )
-        .await
-        .expect_err("owned");
-    assert!(
-        conflict.to_string().contains("conflict with \"helm\""),
-        "{conflict}"
-    );
-    let forced = maps
-        .patch(
-            "m",
-            &PatchParams::apply("pilot").force(),
-            &Patch::Apply(declared("2")),
-        )
-        .await
-        .expect("forced");
+    let declared =
+        |value: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"k": value}});
+    maps.patch("m", &PatchParams::apply("helm"), &Patch::Apply(declared("1"))).await.expect("applied");
+    let conflict =
+        maps.patch("m", &PatchParams::apply("pilot"), &Patch::Apply(declared("2"))).await.expect_err("owned");
+    assert!(conflict.to_string().contains("conflict with \"helm\""), "{conflict}");
+    let forced =
+        maps.patch("m", &PatchParams::apply("pilot").force(), &Patch::Apply(declared("2"))).await.expect("forced");
     assert_eq!(forced.data.expect("data")["k"], "2");
-    let evicted = pods
-        .evict("s-2", &Default::default())
-        .await
-        .expect("no budget stands in the way");
+    let evicted = pods.evict("s-2", &Default::default()).await.expect("no budget stands in the way");
     assert!(evicted.is_success());
 }
 
@@ -206,8 +112,7 @@ impl Watch {
     async fn open(server: &ServerHandle, user: &str, path: &str) -> Self {
         let mut socket = TcpStream::connect(server.address).await.expect("connected");
         let (_, token) = server.credentials_for(user);
-        let head =
-            format!("GET {path} HTTP/1.1\r\nHost: model\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: model\r\nAuthorization: Bearer {token}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.expect("sent");
         let mut reader = BufReader::new(socket);
         let mut line = String::new();
@@ -236,24 +141,15 @@ impl Watch {
 #[tokio::test]
 async fn a_watch_streams_changes_as_they_happen_and_ends_at_its_timeout() {
     let server = served().await;
-    let mut watch = Watch::open(
-        &server,
-        "ann",
-        &format!("{LEASES}?watch=true&resourceVersion=0&timeoutSeconds=1"),
-    )
-    .await;
+    let mut watch =
+        Watch::open(&server, "ann", &format!("{LEASES}?watch=true&resourceVersion=0&timeoutSeconds=1")).await;
     for holder in ["a", "b"] {
         let body = json!({"metadata": {"name": holder}, "spec": {"holderIdentity": holder}});
-        let answer = server
-            .api()
-            .handle(real_now(), Request::post("x", LEASES, body));
+        let answer = server.api().handle(real_now(), Request::post("x", LEASES, body));
         assert_eq!(answer.status, 201);
         let event = watch.next().await.expect("an event");
         assert_eq!(
-            (
-                event["type"].clone(),
-                event["object"]["metadata"]["name"].clone()
-            ),
+            (event["type"].clone(), event["object"]["metadata"]["name"].clone()),
             (json!("ADDED"), json!(holder))
         );
     }
@@ -266,23 +162,14 @@ async fn a_stopped_server_refuses_and_breaks_off_watches_and_keeps_its_objects()
     let client = client(&server, "ann").await;
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "m"}})).expect("a map");
-    let made = maps
-        .create(&PostParams::default(), &map)
-        .await
-        .expect("created");
+    let made = maps.create(&PostParams::default(), &map).await.expect("created");
     let mut watch = Watch::open(&server, "ann", &format!("{LEASES}?watch=true")).await;
     server.stop().await;
     assert_eq!(watch.next().await, None);
     assert!(matches!(maps.get("m").await, Err(error) if !matches!(error, kube::Error::Api(_))));
-    assert!(
-        TcpStream::connect(server.address).await.is_err(),
-        "the port is closed"
-    );
+    assert!(TcpStream::connect(server.address).await.is_err(), "the port is closed");
     server.start().await.expect("back on the same port");
-    assert_eq!(
-        maps.get("m").await.expect("kept").metadata.uid,
-        made.metadata.uid
-    );
+    assert_eq!(maps.get("m").await.expect("kept").metadata.uid, made.metadata.uid);
 }
 
 #[tokio::test]
@@ -290,14 +177,9 @@ async fn a_held_request_is_executed_on_release_even_when_its_client_is_gone() {
     let server = served().await;
     let client = client(&server, "old").await;
     let leases: Api<Lease> = Api::default_namespaced(client);
-    let lease: Lease = serde_json::from_value(
-        json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "old"}}),
-    )
-    .expect("a lease");
-    let mut read = leases
-        .create(&PostParams::default(), &lease)
-        .await
-        .expect("created");
+    let lease: Lease =
+        serde_json::from_value(json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "old"}})).expect("a lease");
+    let mut read = leases.create(&PostParams::default(), &lease).await.expect("created");
     let hold = server.hold(Matcher::new("old", Method::Put, "/leases/l"));
     read.spec.as_mut().expect("a spec").renew_time = None;
     read.spec.as_mut().expect("a spec").lease_duration_seconds = Some(9);
@@ -321,50 +203,30 @@ async fn a_held_request_is_executed_on_release_even_when_its_client_is_gone() {
     hold.release();
     let refused = async {
         loop {
-            let last = server
-                .api()
-                .audit()
-                .of_user("old")
-                .last()
-                .map(|entry| (entry.method, entry.status));
+            let last = server.api().audit().of_user("old").last().map(|entry| (entry.method, entry.status));
             if last == Some((Method::Put, 409)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), refused)
-        .await
-        .expect("the late write met the newer stamp");
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the late write met the newer stamp");
 }
 
 #[tokio::test]
 async fn a_user_cut_off_hears_nothing_while_others_are_served() {
     let server = served().await;
     let (cut, other) = (client(&server, "cut").await, client(&server, "other").await);
-    let mut watch = Watch::open(
-        &server,
-        "cut",
-        &format!("{LEASES}?watch=true&resourceVersion=0"),
-    )
-    .await;
+    let mut watch = Watch::open(&server, "cut", &format!("{LEASES}?watch=true&resourceVersion=0")).await;
     server.cut("cut");
     let silent = tokio::time::timeout(Duration::from_millis(200), cut.apiserver_version()).await;
     assert!(silent.is_err());
     other.apiserver_version().await.expect("served");
     let body = json!({"metadata": {"name": "l"}, "spec": {}});
-    server
-        .api()
-        .handle(real_now(), Request::post("other", LEASES, body));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), watch.next())
-            .await
-            .is_err()
-    );
+    server.api().handle(real_now(), Request::post("other", LEASES, body));
+    assert!(tokio::time::timeout(Duration::from_millis(200), watch.next()).await.is_err());
     server.heal("cut");
-    let event = tokio::time::timeout(Duration::from_secs(10), watch.next())
-        .await
-        .expect("told at last");
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("told at last");
     assert_eq!(event.expect("an event")["object"]["metadata"]["name"], "l");
 }
 
@@ -372,20 +234,10 @@ async fn a_user_cut_off_hears_nothing_while_others_are_served() {
 async fn a_wrong_token_is_401_and_only_loopback_is_served() {
     let server = served().await;
     let mut socket = TcpStream::connect(server.address).await.expect("connected");
-    socket
-        .write_all(b"GET /api HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer nonsense\r\n\r\n")
-        .await
-        .expect("sent");
+    socket.write_all(b"GET /api HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer nonsense\r\n\r\n").await.expect("sent");
     let mut line = String::new();
-    BufReader::new(socket)
-        .read_line(&mut line)
-        .await
-        .expect("an answer");
+    BufReader::new(socket).read_line(&mut line).await.expect("an answer");
     assert!(line.starts_with("HTTP/1.1 401"), "{line}");
     let api = Arc::new(Mutex::new(ModelApi::new(1)));
-    assert!(
-        serve(api, "0.0.0.0:0".parse().expect("an address"))
-            .await
-            .is_err()
-    );
+    assert!(serve(api, "0.0.0.0:0".parse().expect("an address")).await.is_err());
 }

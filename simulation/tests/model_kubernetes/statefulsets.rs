@@ -19,22 +19,10 @@ fn a_parallel_set_creates_all_pods_and_claims_at_once() {
     assert_eq!(labels["statefulset.kubernetes.io/pod-name"], "s-1");
     assert_eq!(labels["apps.kubernetes.io/pod-index"], "1");
     let set = cluster.read(&format!("{SETS}/s"));
-    assert_eq!(
-        labels["controller-revision-hash"],
-        set["status"]["updateRevision"]
-    );
-    assert_eq!(
-        pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"],
-        "data-s-1"
-    );
+    assert_eq!(labels["controller-revision-hash"], set["status"]["updateRevision"]);
+    assert_eq!(pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"], "data-s-1");
     assert_eq!(pod["spec"]["nodeName"], "sandbox");
-    assert_eq!(
-        (
-            set["status"]["replicas"].clone(),
-            set["status"]["observedGeneration"].clone()
-        ),
-        (json!(3), json!(1))
-    );
+    assert_eq!((set["status"]["replicas"].clone(), set["status"]["observedGeneration"].clone()), (json!(3), json!(1)));
     let claim = cluster.read(&format!("{CLAIMS}/data-s-0"));
     assert_eq!(claim["status"]["phase"], "Bound");
     assert_eq!(claim["metadata"]["labels"]["app"], "s");
@@ -59,15 +47,8 @@ fn an_ordered_set_waits_for_each_pod_and_starts_where_told() {
     cluster.settle();
     cluster.make_ready("s-7");
     cluster.settle();
-    assert_eq!(
-        cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"],
-        3
-    );
-    cluster.patch(
-        &format!("{SETS}/s/scale"),
-        PatchKind::Merge,
-        json!({"spec": {"replicas": 1}}),
-    );
+    assert_eq!(cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"], 3);
+    cluster.patch(&format!("{SETS}/s/scale"), PatchKind::Merge, json!({"spec": {"replicas": 1}}));
     cluster.settle();
     let going = |cluster: &mut Cluster, pod: &str| {
         cluster.read(&format!("{PODS}/{pod}"))["metadata"]["deletionTimestamp"].is_string()
@@ -89,23 +70,12 @@ fn a_deleted_pod_ends_gracefully_and_returns_under_its_name_only_when_the_old_ob
     let claim = cluster.read(&format!("{CLAIMS}/data-s-0"));
     cluster.delete(&format!("{PODS}/s-0"), json!({}));
     cluster.settle();
-    assert_eq!(
-        uid(&cluster.read(&format!("{PODS}/s-0"))),
-        uid(&first),
-        "terminating, not replaced"
-    );
-    assert_eq!(
-        cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"],
-        0
-    );
+    assert_eq!(uid(&cluster.read(&format!("{PODS}/s-0"))), uid(&first), "terminating, not replaced");
+    assert_eq!(cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"], 0);
     cluster.finish_deletion("s-0");
     cluster.settle();
     assert_ne!(uid(&cluster.read(&format!("{PODS}/s-0"))), uid(&first));
-    assert_eq!(
-        uid(&cluster.read(&format!("{CLAIMS}/data-s-0"))),
-        uid(&claim),
-        "on its old claim"
-    );
+    assert_eq!(uid(&cluster.read(&format!("{CLAIMS}/data-s-0"))), uid(&claim), "on its old claim");
 }
 
 #[test]
@@ -114,17 +84,9 @@ fn a_deletion_cannot_be_withdrawn_by_raising_the_size() {
     cluster.create(SETS, stateful_set("s", 3, |_| {}));
     cluster.settle();
     let before = cluster.read(&format!("{PODS}/s-2"));
-    cluster.patch(
-        &format!("{SETS}/s/scale"),
-        PatchKind::Merge,
-        json!({"spec": {"replicas": 2}}),
-    );
+    cluster.patch(&format!("{SETS}/s/scale"), PatchKind::Merge, json!({"spec": {"replicas": 2}}));
     cluster.settle();
-    cluster.patch(
-        &format!("{SETS}/s/scale"),
-        PatchKind::Merge,
-        json!({"spec": {"replicas": 3}}),
-    );
+    cluster.patch(&format!("{SETS}/s/scale"), PatchKind::Merge, json!({"spec": {"replicas": 3}}));
     cluster.settle();
     let going = cluster.read(&format!("{PODS}/s-2"));
     assert_eq!(uid(&going), uid(&before));
@@ -139,8 +101,7 @@ fn on_delete_never_rolls_and_its_current_revision_stays() {
     let mut cluster = Cluster::with_node();
     cluster.create(SETS, stateful_set("s", 2, |_| {}));
     cluster.settle();
-    let image =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:2"}]}}}});
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:2"}]}}}});
     cluster.patch(&format!("{SETS}/s"), PatchKind::Strategic, image);
     for pod in ["s-0", "s-1"] {
         cluster.make_ready(pod);
@@ -148,33 +109,17 @@ fn on_delete_never_rolls_and_its_current_revision_stays() {
     cluster.settle();
     let status = cluster.read(&format!("{SETS}/s"))["status"].clone();
     assert_ne!(status["currentRevision"], status["updateRevision"]);
-    assert_eq!(
-        (
-            status["updatedReplicas"].clone(),
-            status["currentReplicas"].clone()
-        ),
-        (json!(0), json!(2))
-    );
-    assert_eq!(
-        cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"],
-        "db:1"
-    );
+    assert_eq!((status["updatedReplicas"].clone(), status["currentReplicas"].clone()), (json!(0), json!(2)));
+    assert_eq!(cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"], "db:1");
     cluster.delete(&format!("{PODS}/s-0"), json!({}));
     cluster.finish_deletion("s-0");
     cluster.settle();
-    assert_eq!(
-        cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"],
-        "db:2"
-    );
-    let revert =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:1"}]}}}});
+    assert_eq!(cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"], "db:2");
+    let revert = json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:1"}]}}}});
     cluster.patch(&format!("{SETS}/s"), PatchKind::Strategic, revert);
     cluster.settle();
     let reverted = cluster.read(&format!("{SETS}/s"))["status"].clone();
-    assert_eq!(
-        reverted["updateRevision"], status["currentRevision"],
-        "the same template is the same revision"
-    );
+    assert_eq!(reverted["updateRevision"], status["currentRevision"], "the same template is the same revision");
 }
 
 #[test]
@@ -183,13 +128,11 @@ fn a_rolling_update_goes_from_the_highest_ordinal_to_the_partition_and_waits_for
     cluster.create(
         SETS,
         stateful_set("s", 3, |set| {
-            set["spec"]["updateStrategy"] =
-                json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
+            set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
         }),
     );
     cluster.settle();
-    let image =
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:2"}]}}}});
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "db", "image": "db:2"}]}}}});
     cluster.patch(&format!("{SETS}/s"), PatchKind::Strategic, image);
     for pod in ["s-0", "s-1", "s-2"] {
         cluster.make_ready(pod);
@@ -207,11 +150,7 @@ fn a_rolling_update_goes_from_the_highest_ordinal_to_the_partition_and_waits_for
     assert_eq!(going(&mut cluster), ["s-2"]);
     cluster.finish_deletion("s-2");
     cluster.settle();
-    assert_eq!(
-        going(&mut cluster),
-        Vec::<String>::new(),
-        "waits until the new one is ready"
-    );
+    assert_eq!(going(&mut cluster), Vec::<String>::new(), "waits until the new one is ready");
     cluster.make_ready("s-2");
     cluster.settle();
     assert_eq!(going(&mut cluster), ["s-1"]);
@@ -219,18 +158,11 @@ fn a_rolling_update_goes_from_the_highest_ordinal_to_the_partition_and_waits_for
     cluster.settle();
     cluster.make_ready("s-1");
     cluster.settle();
-    assert_eq!(
-        going(&mut cluster),
-        Vec::<String>::new(),
-        "below the partition nothing rolls"
-    );
+    assert_eq!(going(&mut cluster), Vec::<String>::new(), "below the partition nothing rolls");
     cluster.delete(&format!("{PODS}/s-0"), json!({}));
     cluster.finish_deletion("s-0");
     cluster.settle();
-    assert_eq!(
-        cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"],
-        "db:1"
-    );
+    assert_eq!(cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"], "db:1");
 }
 
 #[test]
@@ -246,19 +178,11 @@ fn claims_follow_the_retention_policy() {
                 }),
             );
             cluster.settle();
-            cluster.patch(
-                &format!("{SETS}/s/scale"),
-                PatchKind::Merge,
-                json!({"spec": {"replicas": 1}}),
-            );
+            cluster.patch(&format!("{SETS}/s/scale"), PatchKind::Merge, json!({"spec": {"replicas": 1}}));
             cluster.settle();
             cluster.finish_deletion("s-1");
             cluster.settle();
-            let left = if scaled == "Delete" {
-                vec!["data-s-0"]
-            } else {
-                vec!["data-s-0", "data-s-1"]
-            };
+            let left = if scaled == "Delete" { vec!["data-s-0"] } else { vec!["data-s-0", "data-s-1"] };
             assert_eq!(cluster.names(CLAIMS), left, "whenScaled {scaled}");
             cluster.delete(&format!("{SETS}/s"), json!({}));
             cluster.settle();
@@ -270,11 +194,7 @@ fn claims_follow_the_retention_policy() {
                 ("Delete", "Delete") => Vec::new(),
                 _ => left,
             };
-            assert_eq!(
-                cluster.names(CLAIMS),
-                expected,
-                "whenScaled {scaled}, whenDeleted {deleted}"
-            );
+            assert_eq!(cluster.names(CLAIMS), expected, "whenScaled {scaled}, whenDeleted {deleted}");
         }
     }
 }
@@ -287,22 +207,13 @@ fn a_claim_in_use_waits_for_its_pod_and_its_volume_goes_with_it() {
     assert_eq!(cluster.names("/api/v1/persistentvolumes").len(), 1);
     cluster.delete(&format!("{CLAIMS}/data-s-0"), json!({}));
     cluster.settle();
-    assert!(
-        cluster.read(&format!("{CLAIMS}/data-s-0"))["metadata"]["deletionTimestamp"].is_string()
-    );
-    cluster.patch(
-        &format!("{SETS}/s/scale"),
-        PatchKind::Merge,
-        json!({"spec": {"replicas": 0}}),
-    );
+    assert!(cluster.read(&format!("{CLAIMS}/data-s-0"))["metadata"]["deletionTimestamp"].is_string());
+    cluster.patch(&format!("{SETS}/s/scale"), PatchKind::Merge, json!({"spec": {"replicas": 0}}));
     cluster.settle();
     cluster.finish_deletion("s-0");
     cluster.settle();
     assert_eq!(cluster.names(CLAIMS), Vec::<String>::new());
-    assert_eq!(
-        cluster.names("/api/v1/persistentvolumes"),
-        Vec::<String>::new()
-    );
+    assert_eq!(cluster.names("/api/v1/persistentvolumes"), Vec::<String>::new());
 }
 
 #[test]
@@ -317,16 +228,9 @@ fn dependents_are_orphaned_or_go_first_as_asked() {
     assert!(pod["metadata"]["deletionTimestamp"].is_null());
     cluster.create(SETS, stateful_set("t", 1, |_| {}));
     cluster.settle();
-    cluster.delete(
-        &format!("{SETS}/t"),
-        json!({"propagationPolicy": "Foreground"}),
-    );
+    cluster.delete(&format!("{SETS}/t"), json!({"propagationPolicy": "Foreground"}));
     cluster.settle();
-    assert_eq!(
-        cluster.get(&format!("{SETS}/t")).status,
-        200,
-        "it waits for its pod"
-    );
+    assert_eq!(cluster.get(&format!("{SETS}/t")).status, 200, "it waits for its pod");
     assert!(cluster.read(&format!("{PODS}/t-0"))["metadata"]["deletionTimestamp"].is_string());
     cluster.finish_deletion("t-0");
     cluster.settle();
@@ -341,40 +245,16 @@ fn what_may_not_change_is_refused() {
     let renamed = json!({"spec": {"serviceName": "other"}});
     let answer = cluster.patch(&format!("{SETS}/s"), PatchKind::Merge, renamed);
     assert_eq!((answer.status, reason(&answer).as_str()), (422, "Invalid"));
-    let env =
-        json!({"spec": {"containers": [{"name": "db", "env": [{"name": "A", "value": "1"}]}]}});
-    assert_eq!(
-        cluster
-            .patch(&format!("{PODS}/s-0"), PatchKind::Strategic, env)
-            .status,
-        422
-    );
+    let env = json!({"spec": {"containers": [{"name": "db", "env": [{"name": "A", "value": "1"}]}]}});
+    assert_eq!(cluster.patch(&format!("{PODS}/s-0"), PatchKind::Strategic, env).status, 422);
     let image = json!([{"op": "replace", "path": "/spec/containers/0/image", "value": "db:9"}]);
-    assert_eq!(
-        cluster
-            .patch(&format!("{PODS}/s-0"), PatchKind::Json, image)
-            .status,
-        200
-    );
+    assert_eq!(cluster.patch(&format!("{PODS}/s-0"), PatchKind::Json, image).status, 200);
     let smaller = json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}});
-    assert_eq!(
-        cluster
-            .patch(&format!("{CLAIMS}/data-s-0"), PatchKind::Merge, smaller)
-            .status,
-        422
-    );
+    assert_eq!(cluster.patch(&format!("{CLAIMS}/data-s-0"), PatchKind::Merge, smaller).status, 422);
     let larger = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
-    assert_eq!(
-        cluster
-            .patch(&format!("{CLAIMS}/data-s-0"), PatchKind::Merge, larger)
-            .status,
-        200
-    );
+    assert_eq!(cluster.patch(&format!("{CLAIMS}/data-s-0"), PatchKind::Merge, larger).status, 200);
     cluster.settle();
-    assert_eq!(
-        cluster.read(&format!("{CLAIMS}/data-s-0"))["status"]["capacity"]["storage"],
-        "2Gi"
-    );
+    assert_eq!(cluster.read(&format!("{CLAIMS}/data-s-0"))["status"]["capacity"]["storage"], "2Gi");
 }
 
 #[test]

@@ -19,10 +19,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new() -> Self {
         let now = ModelTime(1_800_000_000_000);
-        Self {
-            api: ModelApi::new(1),
-            now,
-        }
+        Self { api: ModelApi::new(1), now }
     }
 
     /// With one ready node.
@@ -62,12 +59,7 @@ impl Cluster {
     }
 
     pub(crate) fn apply(&mut self, path: &str, manager: &str, body: Value) -> Response {
-        self.send(Request::patch(
-            "ann",
-            &format!("{path}?fieldManager={manager}"),
-            PatchKind::Apply,
-            body,
-        ))
+        self.send(Request::patch("ann", &format!("{path}?fieldManager={manager}"), PatchKind::Apply, body))
     }
 
     pub(crate) fn delete(&mut self, path: &str, options: Value) -> Response {
@@ -97,18 +89,11 @@ impl Cluster {
 
     /// Says what a kubelet would of a healthy pod.
     pub(crate) fn make_ready(&mut self, pod: &str) {
-        self.set_pod_status(
-            pod,
-            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
-        );
+        self.set_pod_status(pod, json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
     }
 
     pub(crate) fn set_pod_status(&mut self, pod: &str, status: Value) {
-        let response = self.patch(
-            &format!("{PODS}/{pod}/status"),
-            PatchKind::Merge,
-            json!({"status": status}),
-        );
+        let response = self.patch(&format!("{PODS}/{pod}/status"), PatchKind::Merge, json!({"status": status}));
         assert_eq!(response.status, 200, "{}", response.value());
     }
 
@@ -120,17 +105,11 @@ impl Cluster {
 }
 
 pub(crate) fn revision(object: &Value) -> String {
-    object["metadata"]["resourceVersion"]
-        .as_str()
-        .expect("a revision")
-        .to_owned()
+    object["metadata"]["resourceVersion"].as_str().expect("a revision").to_owned()
 }
 
 pub(crate) fn uid(object: &Value) -> String {
-    object["metadata"]["uid"]
-        .as_str()
-        .expect("a uid")
-        .to_owned()
+    object["metadata"]["uid"].as_str().expect("a uid").to_owned()
 }
 
 pub(crate) fn reason(response: &Response) -> String {

@@ -14,11 +14,7 @@ const MINOR: &str = "33";
 
 impl ModelApi {
     pub(super) fn discover(&self, request: &Request) -> Granted {
-        let parts: Vec<&str> = request
-            .path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .collect();
+        let parts: Vec<&str> = request.path.split('/').filter(|part| !part.is_empty()).collect();
         let made = match parts.as_slice() {
             ["version"] => json!({
                 "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.0"), "gitCommit": "", "gitTreeState": "clean",
@@ -30,11 +26,8 @@ impl ModelApi {
                 json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
             }
             ["apis"] => {
-                let groups: Vec<Value> = self
-                    .groups()
-                    .into_iter()
-                    .map(|(group, versions)| api_group(group, &versions))
-                    .collect();
+                let groups: Vec<Value> =
+                    self.groups().into_iter().map(|(group, versions)| api_group(group, &versions)).collect();
                 json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
             }
             ["apis", group] => {
@@ -53,10 +46,7 @@ impl ModelApi {
                 }],
             }),
             ["apis", group, version]
-                if self
-                    .groups()
-                    .get(*group)
-                    .is_some_and(|all| all.contains(&(*version).to_owned())) =>
+                if self.groups().get(*group).is_some_and(|all| all.contains(&(*version).to_owned())) =>
             {
                 self.resource_list(group, version)
             }
@@ -64,15 +54,10 @@ impl ModelApi {
                 let paths: serde_json::Map<String, Value> = self
                     .groups()
                     .iter()
-                    .flat_map(|(group, versions)| {
-                        versions
-                            .iter()
-                            .map(move |version| format!("apis/{group}/{version}"))
-                    })
+                    .flat_map(|(group, versions)| versions.iter().map(move |version| format!("apis/{group}/{version}")))
                     .chain(["api/v1".to_owned()])
                     .map(|path| {
-                        let url =
-                            json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash=1")});
+                        let url = json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash=1")});
                         (path, url)
                     })
                     .collect();
@@ -87,8 +72,7 @@ impl ModelApi {
 
     /// Groups but the core one, with their versions.
     fn groups(&self) -> BTreeMap<&str, Vec<String>> {
-        let mut groups: BTreeMap<&str, Vec<String>> =
-            BTreeMap::from([("authorization.k8s.io", vec!["v1".to_owned()])]);
+        let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::from([("authorization.k8s.io", vec!["v1".to_owned()])]);
         for row in self.resources.iter().filter(|row| !row.group.is_empty()) {
             let versions = groups.entry(&row.group).or_default();
             if !versions.iter().any(|version| *version == row.version) {
@@ -116,39 +100,24 @@ impl ModelApi {
                 sub("status", "", "", &row.kind, &["get", "patch", "update"]);
             }
             if row.scale {
-                sub(
-                    "scale",
-                    "autoscaling",
-                    "v1",
-                    "Scale",
-                    &["get", "patch", "update"],
-                );
+                sub("scale", "autoscaling", "v1", "Scale", &["get", "patch", "update"]);
             }
             if row.plural == "pods" && row.group.is_empty() {
                 sub("eviction", "policy", "v1", "Eviction", &["create"]);
             }
         }
-        let group_version = if group.is_empty() {
-            version.to_owned()
-        } else {
-            format!("{group}/{version}")
-        };
+        let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources})
     }
 
-    fn served<'a>(
-        &'a self,
-        group: &'a str,
-        version: &'a str,
-    ) -> impl Iterator<Item = &'a Resource> + 'a {
-        self.resources
-            .iter()
-            .filter(move |row| row.group == group && row.version == version)
+    fn served<'a>(&'a self, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Resource> + 'a {
+        self.resources.iter().filter(move |row| row.group == group && row.version == version)
     }
 
     /// Names each kind's PATCH and the parameters by which kubectl learns that the server checks fields itself.
     fn open_api(&self, group: &str, version: &str) -> Value {
-        let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
+        let parameter =
+            |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
         let mut paths = serde_json::Map::new();
         for row in self.served(group, version) {
             let place = if row.namespaced { "{namespace}" } else { "" };
@@ -189,8 +158,5 @@ fn api_group(group: &str, versions: &[String]) -> Value {
 }
 
 fn unknown() -> ApiError {
-    ApiError::new(
-        Reason::NotFound,
-        "the server could not find the requested resource",
-    )
+    ApiError::new(Reason::NotFound, "the server could not find the requested resource")
 }

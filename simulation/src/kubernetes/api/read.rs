@@ -28,14 +28,7 @@ impl ModelApi {
         subresource: Subresource,
     ) -> Granted {
         if !name.is_empty() {
-            return self.read_one(
-                now,
-                request,
-                kind,
-                namespace.unwrap_or(""),
-                name,
-                subresource,
-            );
+            return self.read_one(now, request, kind, namespace.unwrap_or(""), name, subresource);
         }
         let parameters = request.parameters();
         let parameter = |name: &str| parameters.get(name).map_or("", String::as_str);
@@ -43,9 +36,7 @@ impl ModelApi {
         let version = match parameter("resourceVersion") {
             "" => None,
             text => Some(text.parse::<u64>().map_err(|_| {
-                ApiError::bad_request(format!(
-                    "Invalid value: {text:?}: resource version must be a number"
-                ))
+                ApiError::bad_request(format!("Invalid value: {text:?}: resource version must be a number"))
             })?),
         };
         if matches!(parameter("watch"), "true" | "1") {
@@ -114,20 +105,12 @@ impl ModelApi {
         }
         let object = shown_as(row.stored_as, object);
         if wants_table(&request.accept) {
-            return Ok((
-                200,
-                Body::Made(table(kind, &[object], self.store.revision(), now, request)),
-            ));
+            return Ok((200, Body::Made(table(kind, &[object], self.store.revision(), now, request))));
         }
         Ok((200, Body::Object(object)))
     }
 
-    fn select(
-        &self,
-        kind: KindId,
-        namespace: Option<&str>,
-        selector: &Selector,
-    ) -> Vec<Arc<Value>> {
+    fn select(&self, kind: KindId, namespace: Option<&str>, selector: &Selector) -> Vec<Arc<Value>> {
         let stored_as = self.resources[kind.0].stored_as;
         let stored = stored_as.unwrap_or(kind);
         if let (Some(namespace), Some(name)) = (namespace, selector.name()) {
@@ -160,20 +143,13 @@ impl ModelApi {
         let from = version.filter(|version| *version != 0);
         let initial: VecDeque<Arc<Value>> = match from {
             Some(_) => VecDeque::new(),
-            None => self
-                .store
-                .list(stored, namespace)
-                .filter(|object| selector.matches(object))
-                .cloned()
-                .collect(),
+            None => self.store.list(stored, namespace).filter(|object| selector.matches(object)).cloned().collect(),
         };
         WatchCursor {
             kind: stored,
             namespace: namespace.map(str::to_owned),
             selector,
-            position: from
-                .unwrap_or(self.store.revision())
-                .min(self.store.revision()),
+            position: from.unwrap_or(self.store.revision()).min(self.store.revision()),
             initial,
             mark_initial_end: false,
             bookmarks: false,

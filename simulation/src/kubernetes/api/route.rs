@@ -75,9 +75,7 @@ pub(crate) fn route(resources: &[Resource], path: &str) -> Result<Route, ApiErro
     let (index, resource) = resources
         .iter()
         .enumerate()
-        .find(|(_, resource)| {
-            resource.plural == plural && resource.group == group && resource.version == version
-        })
+        .find(|(_, resource)| resource.plural == plural && resource.group == group && resource.version == version)
         .ok_or_else(unknown)?;
     let kind = KindId(index);
     let subresource = match subresource {
@@ -90,19 +88,11 @@ pub(crate) fn route(resources: &[Resource], path: &str) -> Result<Route, ApiErro
     if resource.namespaced != namespace.is_some() && (!name.is_empty() || !resource.namespaced) {
         return Err(unknown());
     }
-    Ok(Route::Resource {
-        kind,
-        namespace,
-        name: name.to_owned(),
-        subresource,
-    })
+    Ok(Route::Resource { kind, namespace, name: name.to_owned(), subresource })
 }
 
 fn unknown() -> ApiError {
-    ApiError::new(
-        Reason::NotFound,
-        "the server could not find the requested resource",
-    )
+    ApiError::new(Reason::NotFound, "the server could not find the requested resource")
 }
 
 #[cfg(test)]
@@ -112,12 +102,7 @@ mod tests {
 
     fn check(path: &str) -> Option<(KindId, Option<String>, String, Subresource)> {
         match route(&built_in(), path).ok()? {
-            Route::Resource {
-                kind,
-                namespace,
-                name,
-                subresource,
-            } => Some((kind, namespace, name, subresource)),
+            Route::Resource { kind, namespace, name, subresource } => Some((kind, namespace, name, subresource)),
             Route::AccessReview | Route::Other => None,
         }
     }
@@ -125,41 +110,18 @@ mod tests {
     #[test]
     fn paths_lead_to_collections_objects_and_subresources() {
         let place = || Some("d".to_owned());
-        assert_eq!(
-            check("/api/v1/pods"),
-            Some((KindId::PODS, None, String::new(), Subresource::Main))
-        );
+        assert_eq!(check("/api/v1/pods"), Some((KindId::PODS, None, String::new(), Subresource::Main)));
         assert_eq!(
             check("/api/v1/namespaces/d/pods/a-0/eviction"),
-            Some((
-                KindId::PODS,
-                place(),
-                "a-0".to_owned(),
-                Subresource::Eviction
-            ))
+            Some((KindId::PODS, place(), "a-0".to_owned(), Subresource::Eviction))
         );
         assert_eq!(
             check("/apis/apps/v1/namespaces/d/statefulsets/a/scale"),
-            Some((
-                KindId::STATEFUL_SETS,
-                place(),
-                "a".to_owned(),
-                Subresource::Scale
-            ))
+            Some((KindId::STATEFUL_SETS, place(), "a".to_owned(), Subresource::Scale))
         );
-        assert_eq!(
-            check("/api/v1/namespaces/d"),
-            Some((KindId::NAMESPACES, None, "d".to_owned(), Subresource::Main))
-        );
-        assert_eq!(
-            check("/api/v1/nodes/n"),
-            Some((KindId::NODES, None, "n".to_owned(), Subresource::Main))
-        );
-        assert_eq!(
-            check("/api/v1/pods/a-0"),
-            None,
-            "an object of a namespaced kind has a namespace"
-        );
+        assert_eq!(check("/api/v1/namespaces/d"), Some((KindId::NAMESPACES, None, "d".to_owned(), Subresource::Main)));
+        assert_eq!(check("/api/v1/nodes/n"), Some((KindId::NODES, None, "n".to_owned(), Subresource::Main)));
+        assert_eq!(check("/api/v1/pods/a-0"), None, "an object of a namespaced kind has a namespace");
         assert_eq!(check("/api/v1/namespaces/d/unknown"), None);
     }
 }

@@ -12,11 +12,8 @@ use super::{Call, Granted, ModelApi, Subresource, Verb};
 /// The `Scale` of a set.
 pub(crate) fn scale_of(object: &Value) -> Value {
     let labels = at(object, &["spec", "selector", "matchLabels"]).and_then(Value::as_object);
-    let selector: Vec<String> = labels
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
-        .collect();
+    let selector: Vec<String> =
+        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
     let metadata = &object["metadata"];
     json!({
         "kind": "Scale",
@@ -38,12 +35,7 @@ pub(crate) fn scale_of(object: &Value) -> Value {
 
 impl ModelApi {
     /// Writes a size: conditional where the `Scale` carries a resourceVersion or uid.
-    pub(super) fn scale_call(
-        &mut self,
-        now: ModelTime,
-        mut call: Call,
-        patch: Option<PatchKind>,
-    ) -> Granted {
+    pub(super) fn scale_call(&mut self, now: ModelTime, mut call: Call, patch: Option<PatchKind>) -> Granted {
         let subject = self.resources[call.kind.0].subject(&call.name);
         let stored = self
             .store
@@ -57,19 +49,14 @@ impl ModelApi {
                 let mut after = before.clone();
                 match kind {
                     PatchKind::Json => json_patch(&mut after, &call.body)?,
-                    PatchKind::Merge | PatchKind::Strategic | PatchKind::Apply => {
-                        merge_patch(&mut after, &call.body)
-                    }
+                    PatchKind::Merge | PatchKind::Strategic | PatchKind::Apply => merge_patch(&mut after, &call.body),
                 }
                 after
             }
         };
         let replicas = number(&after, &["spec", "replicas"]).unwrap_or(0);
         if text(&after, &["metadata", "name"]) != call.name {
-            return Err(ApiError::new(
-                Reason::BadRequest,
-                "the name of the Scale must be that of the set",
-            ));
+            return Err(ApiError::new(Reason::BadRequest, "the name of the Scale must be that of the set"));
         }
         let mut whole = Value::clone(&stored);
         set(&mut whole, &["spec", "replicas"], replicas);

@@ -12,10 +12,7 @@ use super::super::time::ModelTime;
 
 /// Whether the client prefers a table to objects.
 pub(crate) fn wants_table(accept: &str) -> bool {
-    accept
-        .split(',')
-        .next()
-        .is_some_and(|first| first.contains("as=Table"))
+    accept.split(',').next().is_some_and(|first| first.contains("as=Table"))
 }
 
 type Cell = fn(&Value, ModelTime) -> Value;
@@ -27,34 +24,17 @@ struct Column {
 }
 
 const fn column(name: &'static str, cell: Cell) -> Column {
-    Column {
-        name,
-        wide: false,
-        cell,
-    }
+    Column { name, wide: false, cell }
 }
 
 const fn wide(name: &'static str, cell: Cell) -> Column {
-    Column {
-        name,
-        wide: true,
-        cell,
-    }
+    Column { name, wide: true, cell }
 }
 
 /// The table of some objects of a kind.
-pub(crate) fn table(
-    kind: KindId,
-    items: &[Arc<Value>],
-    revision: u64,
-    now: ModelTime,
-    request: &Request,
-) -> Value {
+pub(crate) fn table(kind: KindId, items: &[Arc<Value>], revision: u64, now: ModelTime, request: &Request) -> Value {
     let columns = columns_of(kind);
-    let whole = request
-        .parameters()
-        .get("includeObject")
-        .is_some_and(|value| value == "Object");
+    let whole = request.parameters().get("includeObject").is_some_and(|value| value == "Object");
     let definitions: Vec<Value> = columns
         .iter()
         .map(|column| {
@@ -70,10 +50,7 @@ pub(crate) fn table(
     let rows: Vec<Value> = items
         .iter()
         .map(|item| {
-            let cells: Vec<Value> = columns
-                .iter()
-                .map(|column| (column.cell)(item, now))
-                .collect();
+            let cells: Vec<Value> = columns.iter().map(|column| (column.cell)(item, now)).collect();
             let object = if whole {
                 Value::clone(item)
             } else {
@@ -105,120 +82,62 @@ fn columns_of(kind: KindId) -> Vec<Column> {
         ]),
         KindId::STATEFUL_SETS => columns.push(column("Ready", |set, _| {
             let ready = number(set, &["status", "readyReplicas"]).unwrap_or(0);
-            json!(format!(
-                "{ready}/{}",
-                number(set, &["spec", "replicas"]).unwrap_or(0)
-            ))
+            json!(format!("{ready}/{}", number(set, &["spec", "replicas"]).unwrap_or(0)))
         })),
-        KindId::LEASES => columns.push(column("Holder", |lease, _| {
-            json!(text(lease, &["spec", "holderIdentity"]))
-        })),
+        KindId::LEASES => columns.push(column("Holder", |lease, _| json!(text(lease, &["spec", "holderIdentity"])))),
         KindId::CONFIG_MAPS | KindId::SECRETS => columns.push(column("Data", |map, _| {
-            json!(
-                at(map, &["data"])
-                    .and_then(Value::as_object)
-                    .map_or(0, serde_json::Map::len)
-                    .to_string()
-            )
+            json!(at(map, &["data"]).and_then(Value::as_object).map_or(0, serde_json::Map::len).to_string())
         })),
         KindId::CLAIMS => columns.extend([
             column("Status", |claim, _| {
-                json!(if is_terminating(claim) {
-                    "Terminating"
-                } else {
-                    text(claim, &["status", "phase"])
-                })
+                json!(if is_terminating(claim) { "Terminating" } else { text(claim, &["status", "phase"]) })
             }),
-            column("Volume", |claim, _| {
-                json!(text(claim, &["spec", "volumeName"]))
-            }),
-            column("Capacity", |claim, _| {
-                json!(text(claim, &["status", "capacity", "storage"]))
-            }),
+            column("Volume", |claim, _| json!(text(claim, &["spec", "volumeName"]))),
+            column("Capacity", |claim, _| json!(text(claim, &["status", "capacity", "storage"]))),
             column("Access Modes", |claim, _| {
-                json!(if list(claim, &["spec", "accessModes"])
-                    .iter()
-                    .any(|mode| mode == "ReadWriteOnce")
-                {
+                json!(if list(claim, &["spec", "accessModes"]).iter().any(|mode| mode == "ReadWriteOnce") {
                     "RWO"
                 } else {
                     ""
                 })
             }),
-            column("StorageClass", |claim, _| {
-                json!(text(claim, &["spec", "storageClassName"]))
-            }),
+            column("StorageClass", |claim, _| json!(text(claim, &["spec", "storageClassName"]))),
         ]),
         KindId::BUDGETS => columns.extend([
-            column("Min Available", |budget, _| {
-                json!(shown(at(budget, &["spec", "minAvailable"])))
-            }),
-            column("Max Unavailable", |budget, _| {
-                json!(shown(at(budget, &["spec", "maxUnavailable"])))
-            }),
+            column("Min Available", |budget, _| json!(shown(at(budget, &["spec", "minAvailable"])))),
+            column("Max Unavailable", |budget, _| json!(shown(at(budget, &["spec", "maxUnavailable"])))),
             column("Allowed Disruptions", |budget, _| {
-                json!(
-                    number(budget, &["status", "disruptionsAllowed"])
-                        .unwrap_or(0)
-                        .to_string()
-                )
+                json!(number(budget, &["status", "disruptionsAllowed"]).unwrap_or(0).to_string())
             }),
         ]),
         KindId::NODES => columns.push(column("Status", |node, _| {
-            let ready = if condition(node, "Ready") == "True" {
-                "Ready"
-            } else {
-                "NotReady"
-            };
+            let ready = if condition(node, "Ready") == "True" { "Ready" } else { "NotReady" };
             let cordoned = at(node, &["spec", "unschedulable"]) == Some(&Value::Bool(true));
-            json!(if cordoned {
-                format!("{ready},SchedulingDisabled")
-            } else {
-                ready.to_owned()
-            })
+            json!(if cordoned { format!("{ready},SchedulingDisabled") } else { ready.to_owned() })
         })),
-        KindId::NAMESPACES => columns.push(column("Status", |namespace, _| {
-            json!(text(namespace, &["status", "phase"]))
-        })),
+        KindId::NAMESPACES => {
+            columns.push(column("Status", |namespace, _| json!(text(namespace, &["status", "phase"]))))
+        }
         KindId::SERVICES => columns.extend([
             column("Type", |service, _| json!(text(service, &["spec", "type"]))),
-            column("Cluster-IP", |service, _| {
-                json!(text(service, &["spec", "clusterIP"]))
-            }),
+            column("Cluster-IP", |service, _| json!(text(service, &["spec", "clusterIP"]))),
         ]),
         KindId::EVENTS | KindId::NEW_EVENTS => {
             return vec![
                 column("Last Seen", |event, now| {
-                    let last = [
-                        ["lastTimestamp"],
-                        ["deprecatedLastTimestamp"],
-                        ["eventTime"],
-                    ]
-                    .into_iter()
-                    .find_map(|path| ModelTime::parse(text(event, &path)));
+                    let last = [["lastTimestamp"], ["deprecatedLastTimestamp"], ["eventTime"]]
+                        .into_iter()
+                        .find_map(|path| ModelTime::parse(text(event, &path)));
                     json!(last.map_or_else(|| age(event, now), |last| short(now.since(last))))
                 }),
                 column("Type", |event, _| json!(text(event, &["type"]))),
                 column("Reason", |event, _| json!(text(event, &["reason"]))),
                 column("Object", |event, _| {
-                    let about = event
-                        .get("involvedObject")
-                        .or_else(|| event.get("regarding"))
-                        .unwrap_or(&Value::Null);
-                    json!(format!(
-                        "{}/{}",
-                        text(about, &["kind"]).to_lowercase(),
-                        text(about, &["name"])
-                    ))
+                    let about = event.get("involvedObject").or_else(|| event.get("regarding")).unwrap_or(&Value::Null);
+                    json!(format!("{}/{}", text(about, &["kind"]).to_lowercase(), text(about, &["name"])))
                 }),
                 column("Message", |event, _| {
-                    json!(
-                        event
-                            .get("message")
-                            .or_else(|| event.get("note"))
-                            .and_then(Value::as_str)
-                            .unwrap_or("")
-                    )
+                    json!(event.get("message").or_else(|| event.get("note")).and_then(Value::as_str).unwrap_or(""))
                 }),
             ];
         }
@@ -242,20 +161,14 @@ fn columns_of(kind: KindId) -> Vec<Column> {
 
 fn joined(set: &Value, field: &str) -> String {
     let containers = list(set, &["spec", "template", "spec", "containers"]);
-    containers
-        .iter()
-        .map(|container| text(container, &[field]))
-        .collect::<Vec<_>>()
-        .join(",")
+    containers.iter().map(|container| text(container, &[field])).collect::<Vec<_>>().join(",")
 }
 
 fn shown(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => {
-            "N/A".to_owned()
-        }
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => "N/A".to_owned(),
     }
 }
 
@@ -267,10 +180,7 @@ fn ready_of_pod(pod: &Value) -> String {
         .collect::<Vec<_>>();
     let all = list(pod, &["spec", "containers"]).len() + sidecars.len();
     let is_ready = |status: &&Value| status.get("ready") == Some(&Value::Bool(true));
-    let ready = list(pod, &["status", "containerStatuses"])
-        .iter()
-        .filter(is_ready)
-        .count()
+    let ready = list(pod, &["status", "containerStatuses"]).iter().filter(is_ready).count()
         + list(pod, &["status", "initContainerStatuses"])
             .iter()
             .filter(|status| sidecars.contains(&text(status, &["name"])))
@@ -296,9 +206,7 @@ fn status_of_pod(pod: &Value) -> String {
         .flat_map(|group| list(pod, &["status", group]))
         .map(|status| text(status, &["state", "waiting", "reason"]))
         .find(|reason| !reason.is_empty() && *reason != "PodInitializing");
-    waiting
-        .unwrap_or_else(|| text(pod, &["status", "phase"]))
-        .to_owned()
+    waiting.unwrap_or_else(|| text(pod, &["status", "phase"])).to_owned()
 }
 
 fn age(object: &Value, now: ModelTime) -> String {

@@ -21,9 +21,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) -> bool {
     let mut outstanding = false;
     let budgets: Vec<Arc<Value>> = api.store().list(KindId::BUDGETS, None).cloned().collect();
     for budget in budgets {
-        let selector = Selector::from_label_selector(
-            at(&budget, &["spec", "selector"]).unwrap_or(&Value::Null),
-        );
+        let selector = Selector::from_label_selector(at(&budget, &["spec", "selector"]).unwrap_or(&Value::Null));
         let pods: Vec<Arc<Value>> = api
             .store()
             .list(KindId::PODS, Some(namespace(&budget)))
@@ -35,19 +33,13 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) -> bool {
         let healthy = pods
             .iter()
             .filter(|pod| {
-                condition(pod, "Ready") == "True"
-                    && !is_terminating(pod)
-                    && !disrupted.contains_key(name(pod))
+                condition(pod, "Ready") == "True" && !is_terminating(pod) && !disrupted.contains_key(name(pod))
             })
             .count();
         let healthy = i64::try_from(healthy).unwrap_or(i64::MAX);
         let expected = expected_pods(api, &pods);
         let desired = desired_healthy(&budget, expected);
-        let allowed = if expected == 0 {
-            0
-        } else {
-            (healthy - desired).max(0)
-        };
+        let allowed = if expected == 0 { 0 } else { (healthy - desired).max(0) };
         let mut changed = Value::clone(&budget);
         let mut status = json!({
             "observedGeneration": at(&budget, &["metadata", "generation"]),
@@ -72,15 +64,9 @@ fn still_disrupted(budget: &Value, pods: &[Arc<Value>], now: ModelTime) -> Map<S
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        .filter(|(pod, _)| {
-            pods.iter()
-                .any(|other| name(other) == pod.as_str() && !is_terminating(other))
-        })
+        .filter(|(pod, _)| pods.iter().any(|other| name(other) == pod.as_str() && !is_terminating(other)))
         .filter(|(_, granted)| {
-            granted
-                .as_str()
-                .and_then(ModelTime::parse)
-                .is_some_and(|granted| now.since(granted) < GRANT_COUNTS)
+            granted.as_str().and_then(ModelTime::parse).is_some_and(|granted| now.since(granted) < GRANT_COUNTS)
         })
         .map(|(pod, granted)| (pod.clone(), granted.clone()))
         .collect()
@@ -95,11 +81,7 @@ fn expected_pods(api: &ModelApi, pods: &[Arc<Value>]) -> i64 {
             .iter()
             .find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
         match owner {
-            Some(owner) => owners.push((
-                namespace(pod),
-                text(owner, &["name"]),
-                text(owner, &["uid"]),
-            )),
+            Some(owner) => owners.push((namespace(pod), text(owner, &["name"]), text(owner, &["uid"]))),
             None => loose += 1,
         }
     }
@@ -126,7 +108,5 @@ fn desired_healthy(budget: &Value, expected: i64) -> i64 {
     if let Some(value) = at(budget, &["spec", "maxUnavailable"]).and_then(scaled) {
         return (expected - value).max(0);
     }
-    at(budget, &["spec", "minAvailable"])
-        .and_then(scaled)
-        .unwrap_or(1)
+    at(budget, &["spec", "minAvailable"]).and_then(scaled).unwrap_or(1)
 }

@@ -17,42 +17,21 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
     let everything: Vec<(KindId, Arc<Value>)> = (0..api.resources().len())
         .map(KindId)
         .filter(|kind| api.resources()[kind.0].stored_as.is_none() && *kind != KindId::EVENTS)
-        .flat_map(|kind| {
-            api.store()
-                .list(kind, None)
-                .map(move |object| (kind, Arc::clone(object)))
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|kind| api.store().list(kind, None).map(move |object| (kind, Arc::clone(object))).collect::<Vec<_>>())
         .collect();
-    let alive: BTreeSet<String> = everything
-        .iter()
-        .map(|(_, object)| uid(object).to_owned())
-        .collect();
+    let alive: BTreeSet<String> = everything.iter().map(|(_, object)| uid(object).to_owned()).collect();
     for (kind, object) in &everything {
         let owners = list(object, &["metadata", "ownerReferences"]);
         if !owners.is_empty()
             && !is_terminating(object)
-            && owners
-                .iter()
-                .all(|owner| !alive.contains(text(owner, &["uid"])))
+            && owners.iter().all(|owner| !alive.contains(text(owner, &["uid"])))
         {
             delete(api, now, *kind, object);
         }
     }
-    for (kind, owner) in everything
-        .iter()
-        .filter(|(_, object)| is_terminating(object))
-    {
-        let waits_for = |finalizer: &str| {
-            list(owner, &["metadata", "finalizers"])
-                .iter()
-                .any(|own| own == finalizer)
-        };
-        let dependents = || {
-            everything
-                .iter()
-                .filter(|(_, object)| depends(object, uid(owner)))
-        };
+    for (kind, owner) in everything.iter().filter(|(_, object)| is_terminating(object)) {
+        let waits_for = |finalizer: &str| list(owner, &["metadata", "finalizers"]).iter().any(|own| own == finalizer);
+        let dependents = || everything.iter().filter(|(_, object)| depends(object, uid(owner)));
         if waits_for("orphan") {
             for (kind, dependent) in dependents() {
                 disown(api, now, *kind, dependent, uid(owner));
@@ -77,9 +56,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
 }
 
 fn depends(object: &Value, owner: &str) -> bool {
-    list(object, &["metadata", "ownerReferences"])
-        .iter()
-        .any(|reference| text(reference, &["uid"]) == owner)
+    list(object, &["metadata", "ownerReferences"]).iter().any(|reference| text(reference, &["uid"]) == owner)
 }
 
 fn delete(api: &mut ModelApi, now: ModelTime, kind: KindId, object: &Value) {
@@ -99,40 +76,25 @@ fn disown(api: &mut ModelApi, now: ModelTime, kind: KindId, object: &Value, owne
     let _lost_race = api.update(now, USER, kind, changed);
 }
 
-fn drop_finalizer(
-    api: &mut ModelApi,
-    now: ModelTime,
-    kind: KindId,
-    object: &Value,
-    finalizer: &str,
-) {
+fn drop_finalizer(api: &mut ModelApi, now: ModelTime, kind: KindId, object: &Value, finalizer: &str) {
     let Some(latest) = api.get(kind, namespace(object), name(object)) else {
         return;
     };
     let mut changed = Value::clone(latest);
-    let finalizers: Vec<Value> = list(latest, &["metadata", "finalizers"])
-        .iter()
-        .filter(|own| *own != finalizer)
-        .cloned()
-        .collect();
+    let finalizers: Vec<Value> =
+        list(latest, &["metadata", "finalizers"]).iter().filter(|own| *own != finalizer).cloned().collect();
     set(&mut changed, &["metadata", "finalizers"], finalizers);
     let _lost_race = api.update(now, USER, kind, changed);
 }
 
 /// A namespace that is going deletes what is in it, and goes when it is empty.
 fn empty_namespaces(api: &mut ModelApi, now: ModelTime) {
-    let going: Vec<Arc<Value>> = api
-        .store()
-        .list(KindId::NAMESPACES, None)
-        .filter(|place| is_terminating(place))
-        .cloned()
-        .collect();
+    let going: Vec<Arc<Value>> =
+        api.store().list(KindId::NAMESPACES, None).filter(|place| is_terminating(place)).cloned().collect();
     for place in going {
         let content: Vec<(KindId, Arc<Value>)> = (0..api.resources().len())
             .map(KindId)
-            .filter(|kind| {
-                api.resources()[kind.0].namespaced && api.resources()[kind.0].stored_as.is_none()
-            })
+            .filter(|kind| api.resources()[kind.0].namespaced && api.resources()[kind.0].stored_as.is_none())
             .flat_map(|kind| {
                 api.store()
                     .list(kind, Some(name(&place)))

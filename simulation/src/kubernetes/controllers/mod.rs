@@ -89,9 +89,5 @@ pub fn collect_garbage(api: &mut ModelApi, now: ModelTime) {
 }
 
 fn newest(api: &ModelApi, kinds: &[KindId]) -> u64 {
-    kinds
-        .iter()
-        .map(|kind| api.store().changed(*kind))
-        .max()
-        .unwrap_or(0)
+    kinds.iter().map(|kind| api.store().changed(*kind)).max().unwrap_or(0)
 }

@@ -12,12 +12,7 @@ use super::super::time::ModelTime;
 ///
 /// # Errors
 /// Whatever the server refuses, such as a name that cannot be one.
-pub fn register_node(
-    api: &mut ModelApi,
-    now: ModelTime,
-    node: &str,
-    zone: &str,
-) -> Result<(), ApiError> {
+pub fn register_node(api: &mut ModelApi, now: ModelTime, node: &str, zone: &str) -> Result<(), ApiError> {
     let user = format!("system:node:{node}");
     if api.get(KindId::NODES, "", node).is_none() {
         let object = json!({
@@ -36,12 +31,7 @@ pub fn register_node(
 ///
 /// # Errors
 /// Whatever the server refuses; in particular a node that is not there.
-pub fn set_ready(
-    api: &mut ModelApi,
-    now: ModelTime,
-    node: &str,
-    ready: bool,
-) -> Result<(), ApiError> {
+pub fn set_ready(api: &mut ModelApi, now: ModelTime, node: &str, ready: bool) -> Result<(), ApiError> {
     let user = format!("system:node:{node}");
     let mut object = api
         .get(KindId::NODES, "", node)

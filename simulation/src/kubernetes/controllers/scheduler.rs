@@ -23,10 +23,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
         return;
     }
     let nodes: Vec<Arc<Value>> = api.store().list(KindId::NODES, None).cloned().collect();
-    let mut load: BTreeMap<String, usize> = nodes
-        .iter()
-        .map(|node| (name(node).to_owned(), 0))
-        .collect();
+    let mut load: BTreeMap<String, usize> = nodes.iter().map(|node| (name(node).to_owned(), 0)).collect();
     for pod in api.store().list(KindId::PODS, None) {
         if let Some(count) = load.get_mut(text(pod, &["spec", "nodeName"])) {
             *count += 1;
@@ -36,12 +33,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
         let chosen = nodes
             .iter()
             .filter(|node| fits(node, &pod))
-            .min_by_key(|node| {
-                (
-                    load.get(name(node)).copied().unwrap_or(0),
-                    name(node).to_owned(),
-                )
-            });
+            .min_by_key(|node| (load.get(name(node)).copied().unwrap_or(0), name(node).to_owned()));
         match chosen {
             Some(node) => {
                 *load.entry(name(node).to_owned()).or_default() += 1;
@@ -62,11 +54,7 @@ fn fits(node: &Value, pod: &Value) -> bool {
     let tolerated = list(node, &["spec", "taints"])
         .iter()
         .filter(|taint| matches!(text(taint, &["effect"]), "NoSchedule" | "NoExecute"))
-        .all(|taint| {
-            list(pod, &["spec", "tolerations"])
-                .iter()
-                .any(|toleration| tolerates(toleration, taint))
-        });
+        .all(|taint| list(pod, &["spec", "tolerations"]).iter().any(|toleration| tolerates(toleration, taint)));
     selected && !cordoned && tolerated && condition(node, "Ready") == "True"
 }
 
@@ -74,10 +62,8 @@ fn tolerates(toleration: &Value, taint: &Value) -> bool {
     let field = |value, key: &'static str| text(value, &[key]).to_owned();
     let key = field(toleration, "key");
     let effect = field(toleration, "effect");
-    let same_key =
-        key == field(taint, "key") || (key.is_empty() && field(toleration, "operator") == "Exists");
-    let same_value = field(toleration, "operator") == "Exists"
-        || field(toleration, "value") == field(taint, "value");
+    let same_key = key == field(taint, "key") || (key.is_empty() && field(toleration, "operator") == "Exists");
+    let same_value = field(toleration, "operator") == "Exists" || field(toleration, "value") == field(taint, "value");
     same_key && same_value && (effect.is_empty() || effect == field(taint, "effect"))
 }
 
@@ -86,31 +72,22 @@ fn bind(api: &mut ModelApi, now: ModelTime, pod: &Value, node: &str) {
     set(&mut bound, &["spec", "nodeName"], node);
     // Conditional on what was read; a lost race is met again in a later pass.
     if let Ok(bound) = api.update(now, USER, KindId::PODS, bound) {
-        write_condition(
-            api,
-            now,
-            &bound,
-            json!({"type": "PodScheduled", "status": "True"}),
-        );
+        write_condition(api, now, &bound, json!({"type": "PodScheduled", "status": "True"}));
     }
 }
 
 fn report_unschedulable(api: &mut ModelApi, now: ModelTime, pod: &Value, nodes: usize) {
     let message = format!("0/{nodes} nodes are available");
-    let unschedulable = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+    let unschedulable =
+        json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
     write_condition(api, now, pod, unschedulable);
 }
 
 fn write_condition(api: &mut ModelApi, now: ModelTime, pod: &Value, mut new: Value) {
     let mut conditions = list(pod, &["status", "conditions"]).to_vec();
-    let old = conditions
-        .iter()
-        .position(|condition| text(condition, &["type"]) == text(&new, &["type"]));
-    if old.is_some_and(|old| {
-        ["status", "reason", "message"]
-            .iter()
-            .all(|key| conditions[old].get(key) == new.get(key))
-    }) {
+    let old = conditions.iter().position(|condition| text(condition, &["type"]) == text(&new, &["type"]));
+    if old.is_some_and(|old| ["status", "reason", "message"].iter().all(|key| conditions[old].get(key) == new.get(key)))
+    {
         return;
     }
     set(&mut new, &["lastTransitionTime"], now.rfc3339());

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::api::{DeleteOptions, ModelApi};
-use super::super::json::{
-    at, condition, is_terminating, list, name, namespace, number, set, text, uid,
-};
+use super::super::json::{at, condition, is_terminating, list, name, namespace, number, set, text, uid};
 use super::super::resource::KindId;
 use super::super::time::ModelTime;
 
@@ -17,11 +15,7 @@ const USER: &str = "system:serviceaccount:kube-system:statefulset-controller";
 const REVISION_LABEL: &str = "controller-revision-hash";
 
 pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
-    let sets: Vec<Arc<Value>> = api
-        .store()
-        .list(KindId::STATEFUL_SETS, None)
-        .cloned()
-        .collect();
+    let sets: Vec<Arc<Value>> = api.store().list(KindId::STATEFUL_SETS, None).cloned().collect();
     for set in sets {
         // A set that is going leaves its pods to the garbage collector.
         if !is_terminating(&set) {
@@ -62,15 +56,7 @@ type Place = (i64, Option<Arc<Value>>);
 impl<'a> SetPass<'a> {
     fn new(api: &'a mut ModelApi, now: ModelTime, set: Arc<Value>) -> Self {
         let update = Revision::of(&set);
-        Self {
-            api,
-            now,
-            current: update.clone(),
-            update,
-            collisions: 0,
-            counts: Counts::default(),
-            set,
-        }
+        Self { api, now, current: update.clone(), update, collisions: 0, counts: Counts::default(), set }
     }
 
     fn run(mut self) {
@@ -81,14 +67,9 @@ impl<'a> SetPass<'a> {
         for pod in pods.values() {
             self.count(pod);
         }
-        let places: Vec<Place> = (start..end)
-            .map(|ordinal| (ordinal, pods.get(&ordinal).cloned()))
-            .collect();
-        let condemned: Vec<(i64, Arc<Value>)> = pods
-            .into_iter()
-            .rev()
-            .filter(|(ordinal, _)| !(start..end).contains(ordinal))
-            .collect();
+        let places: Vec<Place> = (start..end).map(|ordinal| (ordinal, pods.get(&ordinal).cloned())).collect();
+        let condemned: Vec<(i64, Arc<Value>)> =
+            pods.into_iter().rev().filter(|(ordinal, _)| !(start..end).contains(ordinal)).collect();
         self.keep_claim_owners(&places, &condemned);
         if self.fill(&places) && self.shrink(&places, &condemned) {
             self.roll(&places);
@@ -175,20 +156,10 @@ impl<'a> SetPass<'a> {
             return;
         }
         let start = places.first().map_or(0, |(ordinal, _)| *ordinal);
-        let partition = number(
-            &self.set,
-            &["spec", "updateStrategy", "rollingUpdate", "partition"],
-        )
-        .unwrap_or(0);
-        for (ordinal, pod) in places
-            .iter()
-            .rev()
-            .take_while(|(ordinal, _)| *ordinal >= start + partition)
-        {
+        let partition = number(&self.set, &["spec", "updateStrategy", "rollingUpdate", "partition"]).unwrap_or(0);
+        for (ordinal, pod) in places.iter().rev().take_while(|(ordinal, _)| *ordinal >= start + partition) {
             let Some(pod) = pod else { return };
-            if text(pod, &["metadata", "labels", REVISION_LABEL]) != self.update.name
-                && !is_terminating(pod)
-            {
+            if text(pod, &["metadata", "labels", REVISION_LABEL]) != self.update.name && !is_terminating(pod) {
                 debug_assert!(*ordinal >= start);
                 self.delete_pod(pod);
                 return;
@@ -203,11 +174,7 @@ impl<'a> SetPass<'a> {
         if !self.create_claims(ordinal) {
             return false;
         }
-        let revision = if self.wants_current(ordinal, start) {
-            &self.current
-        } else {
-            &self.update
-        };
+        let revision = if self.wants_current(ordinal, start) { &self.current } else { &self.update };
         let pod = pod_of(&self.set, revision, ordinal);
         // A name still taken is met again in a later pass, like any failed create.
         match self.api.create(self.now, USER, KindId::PODS, pod) {
@@ -222,14 +189,9 @@ impl<'a> SetPass<'a> {
     /// Whether a missing pod is to be made from the old template: below the partition of a rolling update.
     fn wants_current(&self, ordinal: i64, start: i64) -> bool {
         text(&self.set, &["spec", "updateStrategy", "type"]) == "RollingUpdate"
-            && match number(
-                &self.set,
-                &["spec", "updateStrategy", "rollingUpdate", "partition"],
-            ) {
+            && match number(&self.set, &["spec", "updateStrategy", "rollingUpdate", "partition"]) {
                 Some(partition) => ordinal < start + partition,
-                None => {
-                    ordinal < start + number(&self.set, &["status", "currentReplicas"]).unwrap_or(0)
-                }
+                None => ordinal < start + number(&self.set, &["status", "currentReplicas"]).unwrap_or(0),
             }
     }
 
@@ -244,10 +206,7 @@ impl<'a> SetPass<'a> {
                 Some(_) => {}
                 None => {
                     let claim = claim_of(&set, template, &claim_name);
-                    complete &= self
-                        .api
-                        .create(self.now, USER, KindId::CLAIMS, claim)
-                        .is_ok();
+                    complete &= self.api.create(self.now, USER, KindId::CLAIMS, claim).is_ok();
                 }
             }
         }
@@ -258,37 +217,21 @@ impl<'a> SetPass<'a> {
         if !is_terminating(pod) {
             let options = DeleteOptions::of_uid(uid(pod));
             // Gone or another by now: the next pass sees what is there.
-            let _gone_already = self.api.delete(
-                self.now,
-                USER,
-                KindId::PODS,
-                namespace(pod),
-                name(pod),
-                &options,
-            );
+            let _gone_already = self.api.delete(self.now, USER, KindId::PODS, namespace(pod), name(pod), &options);
         }
     }
 
     /// Hangs claims on the set or on a condemned pod, as the retention policy says.
     fn keep_claim_owners(&mut self, places: &[Place], condemned: &[(i64, Arc<Value>)]) {
         let set = Arc::clone(&self.set);
-        let policy = |when: &str| {
-            text(
-                &set,
-                &["spec", "persistentVolumeClaimRetentionPolicy", when],
-            ) == "Delete"
-        };
+        let policy = |when: &str| text(&set, &["spec", "persistentVolumeClaimRetentionPolicy", when]) == "Delete";
         let (deleted, scaled) = (policy("whenDeleted"), policy("whenScaled"));
         let with_set = |owned: bool| owned.then(|| owner_of(&set, "apps/v1", "StatefulSet", false));
         for (ordinal, _) in places {
             self.set_claim_owner(*ordinal, with_set(deleted));
         }
         for (ordinal, pod) in condemned {
-            let owner = if scaled {
-                Some(owner_of(pod, "v1", "Pod", false))
-            } else {
-                with_set(deleted)
-            };
+            let owner = if scaled { Some(owner_of(pod, "v1", "Pod", false)) } else { with_set(deleted) };
             self.set_claim_owner(*ordinal, owner);
         }
     }
@@ -306,11 +249,7 @@ impl<'a> SetPass<'a> {
                         && text(owner, &["name"]) == format!("{}-{ordinal}", name(&set)))
             };
             let before = list(claim, &["metadata", "ownerReferences"]);
-            let mut owners: Vec<Value> = before
-                .iter()
-                .filter(|owner| !is_ours(owner))
-                .cloned()
-                .collect();
+            let mut owners: Vec<Value> = before.iter().filter(|owner| !is_ours(owner)).cloned().collect();
             owners.extend(owner.clone());
             if owners == before {
                 continue;
@@ -325,11 +264,7 @@ impl<'a> SetPass<'a> {
     /// Makes sure the template in force has its revision object, and finds the one pods started from.
     fn record_revisions(&mut self) {
         let place = namespace(&self.set).to_owned();
-        if self
-            .api
-            .get(KindId::REVISIONS, &place, &self.update.name)
-            .is_none()
-        {
+        if self.api.get(KindId::REVISIONS, &place, &self.update.name).is_none() {
             let number = 1 + self
                 .api
                 .store()
@@ -347,21 +282,12 @@ impl<'a> SetPass<'a> {
                 "data": {"spec": {"template": self.update.template}},
                 "revision": number,
             });
-            self.collisions += i64::from(
-                self.api
-                    .create(self.now, USER, KindId::REVISIONS, object)
-                    .is_err(),
-            );
+            self.collisions += i64::from(self.api.create(self.now, USER, KindId::REVISIONS, object).is_err());
         }
         let current = text(&self.set, &["status", "currentRevision"]);
         if let Some(revision) = self.api.get(KindId::REVISIONS, &place, current) {
-            let template = at(revision, &["data", "spec", "template"])
-                .cloned()
-                .unwrap_or(Value::Null);
-            self.current = Revision {
-                name: current.to_owned(),
-                template,
-            };
+            let template = at(revision, &["data", "spec", "template"]).cloned().unwrap_or(Value::Null);
+            self.current = Revision { name: current.to_owned(), template };
         }
     }
 
@@ -376,21 +302,13 @@ impl<'a> SetPass<'a> {
     }
 
     fn write_status(self) {
-        let Some(latest) =
-            self.api
-                .get(KindId::STATEFUL_SETS, namespace(&self.set), name(&self.set))
-        else {
+        let Some(latest) = self.api.get(KindId::STATEFUL_SETS, namespace(&self.set), name(&self.set)) else {
             return;
         };
         if uid(latest) != uid(&self.set) {
             return;
         }
-        let Counts {
-            replicas,
-            ready,
-            mut current,
-            updated,
-        } = self.counts;
+        let Counts { replicas, ready, mut current, updated } = self.counts;
         let mut current_revision = self.current.name;
         // Only a rolling update ever completes; under OnDelete the current revision stays what it was.
         let rolls = text(&self.set, &["spec", "updateStrategy", "type"]) == "RollingUpdate";
@@ -415,27 +333,16 @@ impl<'a> SetPass<'a> {
             }),
         );
         // Conditional on what was read; a lost race is met again in a later pass.
-        let _lost_race = self
-            .api
-            .update_status(self.now, USER, KindId::STATEFUL_SETS, changed);
+        let _lost_race = self.api.update_status(self.now, USER, KindId::STATEFUL_SETS, changed);
     }
 }
 
 impl Revision {
     fn of(set: &Value) -> Self {
-        let template = at(set, &["spec", "template"])
-            .cloned()
-            .unwrap_or(Value::Null);
+        let template = at(set, &["spec", "template"]).cloned().unwrap_or(Value::Null);
         let digest = Sha256::digest(template.to_string().as_bytes());
-        let hash: String = digest
-            .iter()
-            .take(5)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self {
-            name: format!("{}-{hash}", name(set)),
-            template,
-        }
+        let hash: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+        Self { name: format!("{}-{hash}", name(set)), template }
     }
 }
 
@@ -447,15 +354,11 @@ fn is_ready(pod: &Value) -> bool {
 fn is_controlled_by(object: &Value, owner: &str) -> bool {
     list(object, &["metadata", "ownerReferences"])
         .iter()
-        .any(|reference| {
-            text(reference, &["uid"]) == owner
-                && reference.get("controller") == Some(&Value::Bool(true))
-        })
+        .any(|reference| text(reference, &["uid"]) == owner && reference.get("controller") == Some(&Value::Bool(true)))
 }
 
 fn owner_of(object: &Value, api_version: &str, kind: &str, controls: bool) -> Value {
-    let mut owner =
-        json!({"apiVersion": api_version, "kind": kind, "name": name(object), "uid": uid(object)});
+    let mut owner = json!({"apiVersion": api_version, "kind": kind, "name": name(object), "uid": uid(object)});
     if controls {
         owner["controller"] = Value::Bool(true);
         owner["blockOwnerDeletion"] = Value::Bool(true);
@@ -476,9 +379,7 @@ fn claim_name(set: &Value, template: &Value, ordinal: i64) -> String {
 }
 
 fn claim_of(set: &Value, template: &Value, claim_name: &str) -> Value {
-    let mut labels = at(set, &["spec", "selector", "matchLabels"])
-        .cloned()
-        .unwrap_or_else(|| json!({}));
+    let mut labels = at(set, &["spec", "selector", "matchLabels"]).cloned().unwrap_or_else(|| json!({}));
     if let Some(own) = at(template, &["metadata", "labels"]).and_then(Value::as_object) {
         for (key, value) in own {
             labels[key] = value.clone();
@@ -509,9 +410,7 @@ fn pod_of(owner: &Value, revision: &Revision, ordinal: i64) -> Value {
         },
         "spec": revision.template["spec"],
     });
-    let mut labels = at(&revision.template, &["metadata", "labels"])
-        .cloned()
-        .unwrap_or_else(|| json!({}));
+    let mut labels = at(&revision.template, &["metadata", "labels"]).cloned().unwrap_or_else(|| json!({}));
     labels["statefulset.kubernetes.io/pod-name"] = Value::from(pod_name.clone());
     labels["apps.kubernetes.io/pod-index"] = Value::from(ordinal.to_string());
     labels[REVISION_LABEL] = Value::from(revision.name.clone());
@@ -521,11 +420,7 @@ fn pod_of(owner: &Value, revision: &Revision, ordinal: i64) -> Value {
     }
     set(&mut pod, &["spec", "hostname"], pod_name);
     if !text(owner, &["spec", "serviceName"]).is_empty() {
-        set(
-            &mut pod,
-            &["spec", "subdomain"],
-            text(owner, &["spec", "serviceName"]),
-        );
+        set(&mut pod, &["spec", "subdomain"], text(owner, &["spec", "serviceName"]));
     }
     let templates = list(owner, &["spec", "volumeClaimTemplates"]);
     if !templates.is_empty() {
@@ -539,11 +434,7 @@ fn pod_of(owner: &Value, revision: &Revision, ordinal: i64) -> Value {
         let own = list(&pod, &["spec", "volumes"]);
         volumes.extend(
             own.iter()
-                .filter(|volume| {
-                    !templates
-                        .iter()
-                        .any(|template| name(template) == text(volume, &["name"]))
-                })
+                .filter(|volume| !templates.iter().any(|template| name(template) == text(volume, &["name"])))
                 .cloned(),
         );
         set(&mut pod, &["spec", "volumes"], volumes);

@@ -47,11 +47,7 @@ fn release(api: &mut ModelApi, now: ModelTime, claim: &Value, used: &BTreeSet<(S
         return;
     }
     let before = list(claim, &["metadata", "finalizers"]);
-    let finalizers: Vec<Value> = before
-        .iter()
-        .filter(|finalizer| **finalizer != PROTECTION)
-        .cloned()
-        .collect();
+    let finalizers: Vec<Value> = before.iter().filter(|finalizer| **finalizer != PROTECTION).cloned().collect();
     if finalizers.len() != before.len() {
         let mut changed = claim.clone();
         set(&mut changed, &["metadata", "finalizers"], finalizers);
@@ -85,11 +81,7 @@ fn bind(api: &mut ModelApi, now: ModelTime, claim: &Value) {
     }
     let mut changed = claim.clone();
     set(&mut changed, &["spec", "volumeName"], volume_name);
-    set(
-        &mut changed,
-        &["metadata", "annotations", "pv.kubernetes.io/bind-completed"],
-        "yes",
-    );
+    set(&mut changed, &["metadata", "annotations", "pv.kubernetes.io/bind-completed"], "yes");
     let Ok(changed) = api.update(now, USER, KindId::CLAIMS, changed) else {
         return;
     };
@@ -125,13 +117,8 @@ fn drop_orphaned_volumes(api: &mut ModelApi, now: ModelTime) {
         .filter(|volume| text(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete")
         .filter(|volume| {
             let reference = &volume["spec"]["claimRef"];
-            let claim = api.get(
-                KindId::CLAIMS,
-                text(reference, &["namespace"]),
-                text(reference, &["name"]),
-            );
-            !text(reference, &["uid"]).is_empty()
-                && claim.is_none_or(|claim| uid(claim) != text(reference, &["uid"]))
+            let claim = api.get(KindId::CLAIMS, text(reference, &["namespace"]), text(reference, &["name"]));
+            !text(reference, &["uid"]).is_empty() && claim.is_none_or(|claim| uid(claim) != text(reference, &["uid"]))
         })
         .cloned()
         .collect();

@@ -105,9 +105,9 @@ impl Container {
     /// Running, and its startup probe (if any) has succeeded.
     pub(super) fn has_started(&self) -> bool {
         match &self.state {
-            State::Running { probes, .. } => probes
-                .get(&ProbeKind::Startup)
-                .is_none_or(|probe| probe.verdict() == Some(true)),
+            State::Running { probes, .. } => {
+                probes.get(&ProbeKind::Startup).is_none_or(|probe| probe.verdict() == Some(true))
+            }
             State::Waiting | State::Starting | State::Ended(_) => false,
         }
     }
@@ -116,9 +116,7 @@ impl Container {
         match &self.state {
             State::Running { probes, .. } => {
                 self.has_started()
-                    && probes
-                        .get(&ProbeKind::Readiness)
-                        .is_none_or(|probe| probe.verdict() == Some(true))
+                    && probes.get(&ProbeKind::Readiness).is_none_or(|probe| probe.verdict() == Some(true))
             }
             State::Ended(_) => self.role == Role::Init && self.has_succeeded(),
             State::Waiting | State::Starting => false,
@@ -156,16 +154,9 @@ impl Container {
         if !matches!(self.state, State::Starting) {
             return;
         }
-        let probes = ProbeKind::ALL
-            .into_iter()
-            .filter_map(|kind| Some((kind, ProbeState::new(now, kind.of(spec)?))))
-            .collect();
-        self.state = State::Running {
-            since: now,
-            pid,
-            probes,
-            stop: None,
-        };
+        let probes =
+            ProbeKind::ALL.into_iter().filter_map(|kind| Some((kind, ProbeState::new(now, kind.of(spec)?)))).collect();
+        self.state = State::Running { since: now, pid, probes, stop: None };
     }
 
     pub(super) fn ended(
@@ -187,13 +178,6 @@ impl Container {
             self.backoff = Duration::ZERO;
         }
         let replaced = spec.is_some_and(|spec| text(spec, &["image"]) != self.image);
-        self.state = State::Ended(End {
-            at: now,
-            since,
-            code,
-            signal,
-            message,
-            replaced,
-        });
+        self.state = State::Ended(End { at: now, since, code, signal, message, replaced });
     }
 }

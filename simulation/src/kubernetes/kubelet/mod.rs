@@ -195,12 +195,7 @@ impl Kubelet {
     ///
     /// With the API away (an outage, or this node cut off) it goes on with the pods it knows.
     /// Idempotent: called again with nothing new it asks for nothing.
-    pub fn step(
-        &mut self,
-        api: &mut ModelApi,
-        now: ModelTime,
-        events: Vec<ContainerEvent>,
-    ) -> Vec<KubeletCommand> {
+    pub fn step(&mut self, api: &mut ModelApi, now: ModelTime, events: Vec<ContainerEvent>) -> Vec<KubeletCommand> {
         let connected = !api.faults().outage() && !api.faults().is_cut(&self.user);
         if connected && api.store().changed(KindId::PODS) != self.seen {
             self.seen = api.store().changed(KindId::PODS);
@@ -220,9 +215,7 @@ impl Kubelet {
                 pod.write_status(api, now, &self.user);
                 pod.settled();
             }
-            if pod.is_over()
-                && (pod.is_vanished() || (connected && pod.delete_object(api, now, &self.user)))
-            {
+            if pod.is_over() && (pod.is_vanished() || (connected && pod.delete_object(api, now, &self.user))) {
                 over.push(pod_uid.clone());
             }
         }
@@ -249,10 +242,7 @@ impl Kubelet {
     /// The running containers of a pod and their processes.
     #[must_use]
     pub fn processes(&self, pod_uid: &str) -> BTreeMap<String, u32> {
-        self.pods
-            .get(pod_uid)
-            .map(PodRun::processes)
-            .unwrap_or_default()
+        self.pods.get(pod_uid).map(PodRun::processes).unwrap_or_default()
     }
 
     /// How many addresses were handed out: a kubelet that must not repeat them continues from here.
@@ -263,11 +253,7 @@ impl Kubelet {
 
     fn sync(&mut self, api: &ModelApi, now: ModelTime) {
         let mut present = BTreeMap::new();
-        for pod in api
-            .store()
-            .list(KindId::PODS, None)
-            .filter(|pod| text(pod, &["spec", "nodeName"]) == self.node)
-        {
+        for pod in api.store().list(KindId::PODS, None).filter(|pod| text(pod, &["spec", "nodeName"]) == self.node) {
             present.insert(uid(pod).to_owned(), Arc::clone(pod));
         }
         for (pod_uid, run) in &mut self.pods {
@@ -278,8 +264,7 @@ impl Kubelet {
         }
         for (pod_uid, pod) in present {
             // A pod that ended for good is not started again by a kubelet that has forgotten it.
-            if matches!(text(&pod, &["status", "phase"]), "Succeeded" | "Failed")
-                && !super::json::is_terminating(&pod)
+            if matches!(text(&pod, &["status", "phase"]), "Succeeded" | "Failed") && !super::json::is_terminating(&pod)
             {
                 continue;
             }

@@ -30,15 +30,11 @@ pub(super) struct PodRun {
 
 impl PodRun {
     pub(super) fn new(now: ModelTime, object: Arc<Value>, address: IpAddr) -> Self {
-        let init = list(&object, &["spec", "initContainers"])
-            .iter()
-            .map(|spec| {
-                let sidecar = text(spec, &["restartPolicy"]) == "Always";
-                Container::new(spec, if sidecar { Role::Sidecar } else { Role::Init })
-            });
-        let main = list(&object, &["spec", "containers"])
-            .iter()
-            .map(|spec| Container::new(spec, Role::Main));
+        let init = list(&object, &["spec", "initContainers"]).iter().map(|spec| {
+            let sidecar = text(spec, &["restartPolicy"]) == "Always";
+            Container::new(spec, if sidecar { Role::Sidecar } else { Role::Init })
+        });
+        let main = list(&object, &["spec", "containers"]).iter().map(|spec| Container::new(spec, Role::Main));
         let containers = init.chain(main).collect();
         let mut run = Self {
             address,
@@ -59,10 +55,7 @@ impl PodRun {
 
     /// The running containers and their processes.
     pub(super) fn processes(&self) -> BTreeMap<String, u32> {
-        self.containers
-            .iter()
-            .filter_map(|own| Some((own.name.clone(), own.pid()?)))
-            .collect()
+        self.containers.iter().filter_map(|own| Some((own.name.clone(), own.pid()?))).collect()
     }
 
     /// Takes the pod as stored now. A deadline, once set, only comes nearer.
@@ -71,13 +64,10 @@ impl PodRun {
         if is_terminating(&object) {
             let grace = number(&object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
             let wanted = now.after(Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
-            let shrunk = number(&self.object, &["metadata", "deletionGracePeriodSeconds"])
-                .is_none_or(|old| grace < old);
+            let shrunk =
+                number(&self.object, &["metadata", "deletionGracePeriodSeconds"]).is_none_or(|old| grace < old);
             if self.deadline.is_none() || shrunk {
-                self.deadline = Some(
-                    self.deadline
-                        .map_or(wanted, |deadline| deadline.min(wanted)),
-                );
+                self.deadline = Some(self.deadline.map_or(wanted, |deadline| deadline.min(wanted)));
             }
         }
         self.object = object;
@@ -123,10 +113,8 @@ impl PodRun {
     /// Removes the object of a pod that is over. True when it is gone.
     pub(super) fn delete_object(&self, api: &mut ModelApi, now: ModelTime, user: &str) -> bool {
         let (place, name) = (namespace(&self.object), name(&self.object));
-        let is_ours = |api: &ModelApi| {
-            api.get(KindId::PODS, place, name)
-                .is_some_and(|pod| uid(pod) == uid(&self.object))
-        };
+        let is_ours =
+            |api: &ModelApi| api.get(KindId::PODS, place, name).is_some_and(|pod| uid(pod) == uid(&self.object));
         if is_ours(api) {
             let options = DeleteOptions {
                 uid: Some(uid(&self.object).to_owned()),
@@ -148,17 +136,10 @@ impl PodRun {
         }
     }
 
-    pub(super) fn take(
-        &mut self,
-        now: ModelTime,
-        settings: &KubeletSettings,
-        event: ContainerEvent,
-    ) {
+    pub(super) fn take(&mut self, now: ModelTime, settings: &KubeletSettings, event: ContainerEvent) {
         let run = event.run();
-        let Some(index) = self
-            .containers
-            .iter()
-            .position(|own| own.name == run.container && own.restarts == run.restart)
+        let Some(index) =
+            self.containers.iter().position(|own| own.name == run.container && own.restarts == run.restart)
         else {
             return;
         };
@@ -168,17 +149,14 @@ impl PodRun {
         let container = &mut self.containers[index];
         match event {
             ContainerEvent::Started { pid, .. } => container.started(now, spec, pid),
-            ContainerEvent::StartFailed { message, .. } => {
-                container.ended(now, settings, None, 128, None, message)
-            }
+            ContainerEvent::StartFailed { message, .. } => container.ended(now, settings, None, 128, None, message),
             ContainerEvent::Exited { code, signal, .. } => {
                 // As a runtime reports it: 128 and the signal's number.
                 let code = code.unwrap_or_else(|| 128 + signal.unwrap_or(0));
                 container.ended(now, settings, Some(spec), code, signal, String::new());
             }
             ContainerEvent::Probed { kind, success, .. } => {
-                if let (State::Running { probes, .. }, Some(probe)) =
-                    (&mut container.state, kind.of(spec))
+                if let (State::Running { probes, .. }, Some(probe)) = (&mut container.state, kind.of(spec))
                     && let Some(state) = probes.get_mut(&kind)
                 {
                     state.answer(now, probe, success);
@@ -187,12 +165,7 @@ impl PodRun {
         }
     }
 
-    pub(super) fn advance(
-        &mut self,
-        now: ModelTime,
-        settings: &KubeletSettings,
-        commands: &mut Vec<KubeletCommand>,
-    ) {
+    pub(super) fn advance(&mut self, now: ModelTime, settings: &KubeletSettings, commands: &mut Vec<KubeletCommand>) {
         if self.is_ending() {
             self.end(now, settings, commands);
         } else {
@@ -202,17 +175,10 @@ impl PodRun {
     }
 
     /// Starts what may start, restarts what ended, replaces what changed.
-    fn run(
-        &mut self,
-        now: ModelTime,
-        settings: &KubeletSettings,
-        commands: &mut Vec<KubeletCommand>,
-    ) {
+    fn run(&mut self, now: ModelTime, settings: &KubeletSettings, commands: &mut Vec<KubeletCommand>) {
         // Once a main container has started, initialisation is over and is never repeated in this pod.
-        let initialised = self
-            .containers
-            .iter()
-            .any(|own| own.role == Role::Main && !matches!(own.state, State::Waiting));
+        let initialised =
+            self.containers.iter().any(|own| own.role == Role::Main && !matches!(own.state, State::Waiting));
         let mut may_start = true;
         let object = Arc::clone(&self.object);
         for index in 0..self.containers.len() {
@@ -233,8 +199,7 @@ impl PodRun {
             if may_start || initialised || !matches!(self.containers[index].state, State::Waiting) {
                 self.keep_running(now, index, spec, settings, commands);
             }
-            may_start &=
-                initialised || (role == Role::Sidecar && self.containers[index].has_started());
+            may_start &= initialised || (role == Role::Sidecar && self.containers[index].has_started());
         }
     }
 
@@ -260,23 +225,13 @@ impl PodRun {
             State::Running { probes, stop, .. } => {
                 let unwell = [ProbeKind::Startup, ProbeKind::Liveness]
                     .iter()
-                    .any(|kind| {
-                        probes
-                            .get(kind)
-                            .is_some_and(|probe| probe.verdict() == Some(false))
-                    });
+                    .any(|kind| probes.get(kind).is_some_and(|probe| probe.verdict() == Some(false)));
                 let signal = match stop {
                     None if unwell || text(spec, &["image"]) != container.image => {
-                        *stop = Some(Stop {
-                            sent: StopSignal::Term,
-                            kill_at: Some(now.after(grace)),
-                        });
+                        *stop = Some(Stop { sent: StopSignal::Term, kill_at: Some(now.after(grace)) });
                         Some(StopSignal::Term)
                     }
-                    Some(stop)
-                        if stop.sent == StopSignal::Term
-                            && stop.kill_at.is_some_and(|at| at <= now) =>
-                    {
+                    Some(stop) if stop.sent == StopSignal::Term && stop.kill_at.is_some_and(|at| at <= now) => {
                         stop.sent = StopSignal::Kill;
                         Some(StopSignal::Kill)
                     }
@@ -302,10 +257,7 @@ impl PodRun {
     /// Whether a container that ended is started again in this pod.
     pub(super) fn restarts(&self, index: usize) -> bool {
         let container = &self.containers[index];
-        match (
-            container.role,
-            text(&self.object, &["spec", "restartPolicy"]),
-        ) {
+        match (container.role, text(&self.object, &["spec", "restartPolicy"])) {
             (Role::Sidecar, _) | (Role::Main, "Always" | "") => true,
             (Role::Init, "Never") | (Role::Main, "Never") => false,
             (Role::Init | Role::Main, _) => !container.has_succeeded(),
@@ -313,12 +265,7 @@ impl PodRun {
     }
 
     /// Ends a pod: the main containers first, then the sidecars from the last to the first. Nothing restarts.
-    fn end(
-        &mut self,
-        now: ModelTime,
-        settings: &KubeletSettings,
-        commands: &mut Vec<KubeletCommand>,
-    ) {
+    fn end(&mut self, now: ModelTime, settings: &KubeletSettings, commands: &mut Vec<KubeletCommand>) {
         let forced = self.vanished;
         let deadline = self.deadline.unwrap_or(now);
         let overdue = forced || deadline <= now;
@@ -335,26 +282,16 @@ impl PodRun {
             };
             let signal = match stop {
                 None if forced || (overdue && !is_sidecar) => {
-                    *stop = Some(Stop {
-                        sent: StopSignal::Kill,
-                        kill_at: None,
-                    });
+                    *stop = Some(Stop { sent: StopSignal::Kill, kill_at: None });
                     Some(StopSignal::Kill)
                 }
                 None => {
                     // Sidecars are asked late and still get a moment of their own.
-                    let kill_at =
-                        is_sidecar.then(|| deadline.max(now.after(settings.minimum_grace)));
-                    *stop = Some(Stop {
-                        sent: StopSignal::Term,
-                        kill_at,
-                    });
+                    let kill_at = is_sidecar.then(|| deadline.max(now.after(settings.minimum_grace)));
+                    *stop = Some(Stop { sent: StopSignal::Term, kill_at });
                     Some(StopSignal::Term)
                 }
-                Some(stop)
-                    if stop.sent == StopSignal::Term
-                        && (forced || stop.kill_at.unwrap_or(deadline) <= now) =>
-                {
+                Some(stop) if stop.sent == StopSignal::Term && (forced || stop.kill_at.unwrap_or(deadline) <= now) => {
                     stop.sent = StopSignal::Kill;
                     Some(StopSignal::Kill)
                 }
@@ -377,20 +314,13 @@ impl PodRun {
             };
             for kind in due_probes(&self.containers[index], ending) {
                 let run = self.run_of(index);
-                let (State::Running { probes, .. }, Some(probe)) =
-                    (&mut self.containers[index].state, kind.of(spec))
+                let (State::Running { probes, .. }, Some(probe)) = (&mut self.containers[index].state, kind.of(spec))
                 else {
                     continue;
                 };
                 if probes.get_mut(&kind).is_some_and(|state| state.begin(now)) {
                     let (probe, timeout) = (probe.clone(), timeout(probe));
-                    commands.push(KubeletCommand::RunProbe {
-                        run,
-                        kind,
-                        probe,
-                        address: self.address,
-                        timeout,
-                    });
+                    commands.push(KubeletCommand::RunProbe { run, kind, probe, address: self.address, timeout });
                 }
             }
         }
@@ -404,18 +334,9 @@ impl PodRun {
         }
         for (index, container) in self.containers.iter().enumerate() {
             if let State::Running { probes, stop, .. } = &container.state {
-                wakes.extend(
-                    due_probes(container, ending).filter_map(|kind| probes.get(&kind)?.due()),
-                );
-                wakes.extend(
-                    stop.as_ref()
-                        .filter(|stop| stop.sent == StopSignal::Term)
-                        .and_then(|stop| stop.kill_at),
-                );
-            } else if !ending
-                && self.restarts(index)
-                && !(container.role == Role::Init && container.has_succeeded())
-            {
+                wakes.extend(due_probes(container, ending).filter_map(|kind| probes.get(&kind)?.due()));
+                wakes.extend(stop.as_ref().filter(|stop| stop.sent == StopSignal::Term).and_then(|stop| stop.kill_at));
+            } else if !ending && self.restarts(index) && !(container.role == Role::Init && container.has_succeeded()) {
                 wakes.extend(container.restart_at());
             }
         }

@@ -25,14 +25,8 @@ impl PodRun {
             ("podIP", json!(self.address.to_string())),
             ("podIPs", json!([{"ip": self.address.to_string()}])),
             ("startTime", json!(self.began.rfc3339())),
-            (
-                "initContainerStatuses",
-                self.statuses(|role| role != Role::Main),
-            ),
-            (
-                "containerStatuses",
-                self.statuses(|role| role == Role::Main),
-            ),
+            ("initContainerStatuses", self.statuses(|role| role != Role::Main)),
+            ("containerStatuses", self.statuses(|role| role == Role::Main)),
             ("conditions", self.conditions(stored, now)),
         ] {
             set(&mut changed, &["status", key], value);
@@ -47,34 +41,20 @@ impl PodRun {
     }
 
     fn phase(&self) -> &'static str {
-        let mains = || {
-            self.containers
-                .iter()
-                .enumerate()
-                .filter(|(_, own)| own.role == Role::Main)
-        };
-        let ended_for_good = |index: usize, own: &Container| {
-            own.has_ended() && (self.is_ending() || !self.restarts(index))
-        };
+        let mains = || self.containers.iter().enumerate().filter(|(_, own)| own.role == Role::Main);
+        let ended_for_good =
+            |index: usize, own: &Container| own.has_ended() && (self.is_ending() || !self.restarts(index));
         if self.containers.iter().enumerate().any(|(index, own)| {
-            own.role == Role::Init
-                && own.has_ended()
-                && !own.has_succeeded()
-                && !self.restarts(index)
+            own.role == Role::Init && own.has_ended() && !own.has_succeeded() && !self.restarts(index)
         }) {
             return "Failed";
         }
         if mains().any(|(_, own)| matches!(own.state, State::Waiting)) {
             return "Pending";
         }
-        if mains().all(|(index, own)| ended_for_good(index, own))
-            && !self.containers.iter().any(Container::is_running)
+        if mains().all(|(index, own)| ended_for_good(index, own)) && !self.containers.iter().any(Container::is_running)
         {
-            return if mains().all(|(_, own)| own.has_succeeded()) {
-                "Succeeded"
-            } else {
-                "Failed"
-            };
+            return if mains().all(|(_, own)| own.has_succeeded()) { "Succeeded" } else { "Failed" };
         }
         "Running"
     }
@@ -86,31 +66,18 @@ impl PodRun {
             Role::Sidecar => own.has_started(),
             Role::Main => true,
         });
-        let containers_ready = self
-            .containers
-            .iter()
-            .filter(|own| own.role != Role::Init)
-            .all(Container::is_ready)
-            && initialised;
+        let containers_ready =
+            self.containers.iter().filter(|own| own.role != Role::Init).all(Container::is_ready) && initialised;
         let gates_open = list(stored, &["spec", "readinessGates"])
             .iter()
-            .all(|gate| {
-                super::super::json::condition(stored, text(gate, &["conditionType"])) == "True"
-            });
+            .all(|gate| super::super::json::condition(stored, text(gate, &["conditionType"])) == "True");
         let mut say = |kind: &str, holds: bool| {
             let status = if holds { "True" } else { "False" };
-            let old = conditions
-                .iter_mut()
-                .find(|condition| text(condition, &["type"]) == kind);
+            let old = conditions.iter_mut().find(|condition| text(condition, &["type"]) == kind);
             match old {
                 Some(old) if text(old, &["status"]) == status => {}
-                Some(old) => {
-                    *old =
-                        json!({"type": kind, "status": status, "lastTransitionTime": now.rfc3339()})
-                }
-                None => conditions.push(
-                    json!({"type": kind, "status": status, "lastTransitionTime": now.rfc3339()}),
-                ),
+                Some(old) => *old = json!({"type": kind, "status": status, "lastTransitionTime": now.rfc3339()}),
+                None => conditions.push(json!({"type": kind, "status": status, "lastTransitionTime": now.rfc3339()})),
             }
         };
         say("PodScheduled", true);
@@ -121,12 +88,7 @@ impl PodRun {
     }
 
     fn statuses(&self, wanted: impl Fn(Role) -> bool) -> Value {
-        self.containers
-            .iter()
-            .filter(|own| wanted(own.role))
-            .map(|own| self.status_of(own))
-            .collect::<Vec<_>>()
-            .into()
+        self.containers.iter().filter(|own| wanted(own.role)).map(|own| self.status_of(own)).collect::<Vec<_>>().into()
     }
 
     fn status_of(&self, own: &Container) -> Value {
@@ -149,25 +111,17 @@ impl PodRun {
             }
             json!({"terminated": terminated})
         };
-        let restarts_again =
-            own.role == Role::Sidecar || text(&self.object, &["spec", "restartPolicy"]) == "Always";
+        let restarts_again = own.role == Role::Sidecar || text(&self.object, &["spec", "restartPolicy"]) == "Always";
         let (state, last) = match &own.state {
             State::Waiting => (waiting("PodInitializing"), None),
             State::Starting => (waiting("ContainerCreating"), own.last_end.as_ref()),
-            State::Running { since, .. } => (
-                json!({"running": {"startedAt": since.rfc3339()}}),
-                own.last_end.as_ref(),
-            ),
+            State::Running { since, .. } => (json!({"running": {"startedAt": since.rfc3339()}}), own.last_end.as_ref()),
             State::Ended(end) if own.role != Role::Init && restarts_again && !self.is_ending() => {
                 (waiting("CrashLoopBackOff"), Some(end))
             }
             State::Ended(end) => (terminated(end, own.restarts), own.last_end.as_ref()),
         };
-        let last_restart = if own.has_ended() {
-            own.restarts
-        } else {
-            own.restarts.saturating_sub(1)
-        };
+        let last_restart = if own.has_ended() { own.restarts } else { own.restarts.saturating_sub(1) };
         let mut status = json!({
             "name": own.name,
             "image": own.image,

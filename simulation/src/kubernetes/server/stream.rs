@@ -44,9 +44,7 @@ impl hyper::body::Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(lines) => lines
-                .poll_recv(context)
-                .map(|line| line.map(|line| Ok(Frame::data(line)))),
+            Self::Stream(lines) => lines.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line)))),
         }
     }
 
@@ -56,9 +54,9 @@ impl hyper::body::Body for StreamBody {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         match self {
-            Self::Whole(bytes) => hyper::body::SizeHint::with_exact(
-                bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            ),
+            Self::Whole(bytes) => {
+                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Stream(_) => hyper::body::SizeHint::default(),
         }
     }
@@ -80,10 +78,7 @@ impl WatchStream {
     }
 
     async fn run(mut self, lines: mpsc::Sender<Bytes>) {
-        let lasts = self
-            .cursor
-            .timeout_seconds
-            .map_or(LONGEST, Duration::from_secs);
+        let lasts = self.cursor.timeout_seconds.map_or(LONGEST, Duration::from_secs);
         let end = Instant::now() + lasts;
         let mut bookmark = Instant::now() + BOOKMARK_EVERY;
         loop {
@@ -126,10 +121,7 @@ impl WatchStream {
         }
         // A watch of a user who is cut off stalls without a word, as a broken network does.
         if api.faults().is_cut(&self.request.user) {
-            return Some(Batch {
-                lines: Vec::new(),
-                events: 0,
-            });
+            return Some(Batch { lines: Vec::new(), events: 0 });
         }
         let events = api.poll_watch(&mut self.cursor, BATCH);
         let now = real_now();
@@ -138,10 +130,7 @@ impl WatchStream {
             let shown = api.shown(&self.cursor, event, &self.request, now);
             lines.extend(line(event, Some(&shown)));
         }
-        Some(Batch {
-            lines,
-            events: events.len(),
-        })
+        Some(Batch { lines, events: events.len() })
     }
 }
 
@@ -152,11 +141,7 @@ struct Batch {
 
 fn line(event: &WatchEvent, shown: Option<&Value>) -> Vec<u8> {
     let object = shown.unwrap_or(&event.object);
-    let mut line = format!(
-        "{{\"type\":\"{}\",\"object\":{object}}}",
-        event.change.word()
-    )
-    .into_bytes();
+    let mut line = format!("{{\"type\":\"{}\",\"object\":{object}}}", event.change.word()).into_bytes();
     line.push(b'\n');
     line
 }

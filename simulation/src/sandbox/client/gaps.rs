@@ -31,14 +31,8 @@ mod tests {
 
     #[test]
     fn gaps_between_and_after_acknowledgements_are_found() {
-        let gap = |from, to| Gap {
-            from: s(from),
-            to: s(to),
-        };
-        assert_eq!(
-            find(&[s(1), s(2), s(8), s(9)], s(20), s(5)),
-            [gap(2, 8), gap(9, 20)]
-        );
+        let gap = |from, to| Gap { from: s(from), to: s(to) };
+        assert_eq!(find(&[s(1), s(2), s(8), s(9)], s(20), s(5)), [gap(2, 8), gap(9, 20)]);
         assert_eq!(find(&[s(1), s(2), s(6)], s(7), s(5)), []);
     }
 

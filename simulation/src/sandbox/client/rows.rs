@@ -33,9 +33,9 @@ impl Rows {
     ) -> Result<Self, String> {
         Ok(match settings.protocol {
             Protocol::Cql => Self::Cql(Box::new(CqlRows::connect(contacts, settings, request_timeout).await?)),
-            Protocol::Model => Self::Model(
-                Table::connect(contacts, &settings.keyspace, settings.row_bytes, request_timeout).await?,
-            ),
+            Protocol::Model => {
+                Self::Model(Table::connect(contacts, &settings.keyspace, settings.row_bytes, request_timeout).await?)
+            }
         })
     }
 
@@ -71,10 +71,8 @@ impl CqlRows {
         settings: &WriterSettings,
         request_timeout: Duration,
     ) -> Result<Self, String> {
-        let profile = ExecutionProfile::builder()
-            .consistency(Consistency::Quorum)
-            .request_timeout(Some(request_timeout))
-            .build();
+        let profile =
+            ExecutionProfile::builder().consistency(Consistency::Quorum).request_timeout(Some(request_timeout)).build();
         let session = SessionBuilder::new()
             .known_nodes_addr(contacts)
             .default_execution_profile_handle(profile.into_handle())
@@ -86,8 +84,7 @@ impl CqlRows {
             .await
             .map_err(said)?;
         let keyspace = &settings.keyspace;
-        let insert =
-            format!("INSERT INTO {keyspace}.rows (part, number, payload) VALUES (?, ?, ?)");
+        let insert = format!("INSERT INTO {keyspace}.rows (part, number, payload) VALUES (?, ?, ?)");
         let mut insert = match session.prepare(insert.as_str()).await {
             Ok(statement) => statement,
             // Not there yet. Asked for in this order, so that a reconnecting writer changes no schema.
@@ -97,27 +94,16 @@ impl CqlRows {
             }
         };
         insert.set_is_idempotent(true);
-        let mut select = session
-            .prepare(format!("SELECT number FROM {keyspace}.rows WHERE part = ?"))
-            .await
-            .map_err(said)?;
+        let mut select =
+            session.prepare(format!("SELECT number FROM {keyspace}.rows WHERE part = ?")).await.map_err(said)?;
         select.set_is_idempotent(true);
-        Ok(Self {
-            session,
-            insert,
-            select,
-            payload: "x".repeat(settings.row_bytes),
-        })
+        Ok(Self { session, insert, select, payload: "x".repeat(settings.row_bytes) })
     }
 
     /// Writes one row; returns when a quorum has it.
     async fn write(&self, number: u64) -> Result<(), String> {
         let (part, signed) = place(number)?;
-        self.session
-            .execute_unpaged(&self.insert, (part, signed, self.payload.as_str()))
-            .await
-            .map(drop)
-            .map_err(said)
+        self.session.execute_unpaged(&self.insert, (part, signed, self.payload.as_str())).await.map(drop).map_err(said)
     }
 
     /// The numbers of all rows, as a quorum has them.
@@ -160,10 +146,7 @@ async fn make(session: &Session, settings: &WriterSettings) -> Result<(), String
 }
 
 fn place(number: u64) -> Result<(i32, i64), String> {
-    Ok((
-        i32::try_from(number % PARTITIONS).map_err(said)?,
-        i64::try_from(number).map_err(said)?,
-    ))
+    Ok((i32::try_from(number % PARTITIONS).map_err(said)?, i64::try_from(number).map_err(said)?))
 }
 
 fn said(error: impl Display) -> String {

@@ -17,12 +17,7 @@ impl Checksums {
         Self(
             list.lines()
                 .filter_map(|line| line.split_once(char::is_whitespace))
-                .map(|(sum, name)| {
-                    (
-                        name.trim().trim_start_matches('*').to_owned(),
-                        sum.to_owned(),
-                    )
-                })
+                .map(|(sum, name)| (name.trim().trim_start_matches('*').to_owned(), sum.to_owned()))
                 .collect(),
         )
     }
@@ -53,40 +48,24 @@ impl Checksums {
 
     /// That the folder holds exactly what is listed.
     pub(super) fn verify(&self, folder: &Path) -> Result<(), FetchError> {
-        let io = |source| FetchError::Io {
-            doing: "read",
-            path: folder.to_owned(),
-            source,
-        };
+        let io = |source| FetchError::Io { doing: "read", path: folder.to_owned(), source };
         let mut wrong = Vec::new();
         for (name, expected) in &self.0 {
             match sum(&folder.join(name)) {
                 Ok(found) if found == *expected => {}
-                Ok(found) => wrong.push(format!(
-                    "{name} has sha256 {found} but must have {expected}"
-                )),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    wrong.push(format!("{name} is missing"))
-                }
+                Ok(found) => wrong.push(format!("{name} has sha256 {found} but must have {expected}")),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => wrong.push(format!("{name} is missing")),
                 Err(e) => return Err(io(e)),
             }
         }
         let listed: BTreeSet<&str> = self.names().collect();
         for entry in fs::read_dir(folder).map_err(io)? {
-            let name = entry
-                .map_err(io)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
             if !listed.contains(name.as_str()) {
                 wrong.push(format!("{name} is not listed"));
             }
         }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(FetchError::Checksums { wrong })
-        }
+        if wrong.is_empty() { Ok(()) } else { Err(FetchError::Checksums { wrong }) }
     }
 }
 
@@ -129,9 +108,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         fs::write(folder.path().join("a.jar"), "changed").expect("file");
         fs::write(folder.path().join("c.jar"), "").expect("file");
-        let Err(FetchError::Checksums { wrong }) = list().verify(folder.path()) else {
-            panic!("must fail")
-        };
+        let Err(FetchError::Checksums { wrong }) = list().verify(folder.path()) else { panic!("must fail") };
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         assert!(wrong[0].starts_with("a.jar has sha256") && wrong[0].ends_with(EMPTY));
         assert_eq!(wrong[1], "b.jar is missing");
@@ -140,9 +117,6 @@ mod tests {
 
     #[test]
     fn another_list_has_another_fingerprint() {
-        assert_ne!(
-            list().fingerprint(),
-            Checksums::parse(&format!("{EMPTY}  a.jar\n")).fingerprint()
-        );
+        assert_ne!(list().fingerprint(), Checksums::parse(&format!("{EMPTY}  a.jar\n")).fingerprint());
     }
 }

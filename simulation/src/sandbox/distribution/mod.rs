@@ -110,11 +110,8 @@ fn ensure_in(root: &Path, progress: Progress) -> Result<CassandraHome, FetchErro
         let java = prerequisites::check(true).map_err(|missing| FetchError::Missing { missing })?;
         fs::create_dir_all(root).map_err(|e| failed("make", root, e))?;
         let lock_file = root.join(format!("{name}.lock"));
-        let lock = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&lock_file)
-            .map_err(|e| failed("open", &lock_file, e))?;
+        let lock =
+            OpenOptions::new().create(true).append(true).open(&lock_file).map_err(|e| failed("open", &lock_file, e))?;
         // Held until it is dropped; the kernel lets go of it also where we are killed.
         lock.lock().map_err(|e| failed("lock", &lock_file, e))?;
         if !is_whole(&home, &wanted) {
@@ -123,38 +120,18 @@ fn ensure_in(root: &Path, progress: Progress) -> Result<CassandraHome, FetchErro
     }
     let java = prerequisites::check(false).map_err(|missing| FetchError::Missing { missing })?;
     let lib = home.join("lib");
-    let jamm = wanted
-        .names()
-        .find(|jar| jar.starts_with("jamm-"))
-        .map(|jar| lib.join(jar))
-        .unwrap_or_default();
+    let jamm = wanted.names().find(|jar| jar.starts_with("jamm-")).map(|jar| lib.join(jar)).unwrap_or_default();
     let archive = home.join("nodetool.jsa");
-    Ok(CassandraHome {
-        lib,
-        jamm,
-        java,
-        tool_archive: archive.is_file().then_some(archive),
-        version: VERSION,
-    })
+    Ok(CassandraHome { lib, jamm, java, tool_archive: archive.is_file().then_some(archive), version: VERSION })
 }
 
 /// The stamp is there, of this very list, and no jar has been taken away since.
 fn is_whole(home: &Path, wanted: &Checksums) -> bool {
-    let stamped = fs::read_to_string(home.join(STAMP))
-        .is_ok_and(|stamp| stamp.trim() == wanted.fingerprint());
-    stamped
-        && wanted
-            .names()
-            .all(|jar| home.join("lib").join(jar).is_file())
+    let stamped = fs::read_to_string(home.join(STAMP)).is_ok_and(|stamp| stamp.trim() == wanted.fingerprint());
+    stamped && wanted.names().all(|jar| home.join("lib").join(jar).is_file())
 }
 
-fn fetch(
-    root: &Path,
-    name: &str,
-    wanted: &Checksums,
-    java: &Path,
-    progress: Progress,
-) -> Result<(), FetchError> {
+fn fetch(root: &Path, name: &str, wanted: &Checksums, java: &Path, progress: Progress) -> Result<(), FetchError> {
     let home = root.join(name);
     let fresh = root.join(format!(".{name}.new"));
     // The lock is ours: whatever lies here was left by a fetch that was cut off.
@@ -179,12 +156,7 @@ fn fetch(
     Ok(())
 }
 
-fn run_maven(
-    pom: &Path,
-    lib: &Path,
-    wanted: &Checksums,
-    progress: Progress,
-) -> Result<(), FetchError> {
+fn run_maven(pom: &Path, lib: &Path, wanted: &Checksums, progress: Progress) -> Result<(), FetchError> {
     let maven = |e| failed("run", Path::new("mvn"), e);
     let mut output = OsString::from("-DoutputDirectory=");
     output.push(lib);
@@ -198,11 +170,7 @@ fn run_maven(
         .stderr(Stdio::inherit())
         .spawn()
         .map_err(maven)?;
-    let mut counter = progress::Counter::new(
-        progress,
-        &format!("fetching Apache Cassandra {VERSION}"),
-        wanted.len(),
-    );
+    let mut counter = progress::Counter::new(progress, &format!("fetching Apache Cassandra {VERSION}"), wanted.len());
     let mut last = VecDeque::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
@@ -221,10 +189,7 @@ fn run_maven(
     if status.success() {
         return Ok(());
     }
-    Err(FetchError::Maven {
-        status: status.to_string(),
-        output: Vec::from(last).join("\n"),
-    })
+    Err(FetchError::Maven { status: status.to_string(), output: Vec::from(last).join("\n") })
 }
 
 /// A convenience: where it fails, tools start as slowly as they would anyway.
@@ -256,11 +221,7 @@ fn remove(folder: &Path) -> Result<(), FetchError> {
 }
 
 fn cache_root() -> Result<PathBuf, FetchError> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
         .filter(|path| path.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
@@ -269,11 +230,7 @@ fn cache_root() -> Result<PathBuf, FetchError> {
 }
 
 fn failed(doing: &'static str, path: &Path, source: io::Error) -> FetchError {
-    FetchError::Io {
-        doing,
-        path: path.to_owned(),
-        source,
-    }
+    FetchError::Io { doing, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -284,10 +241,7 @@ mod tests {
     fn the_committed_list_is_complete_and_names_the_memory_meter() {
         let list = Checksums::parse(JARS);
         assert_eq!(list.len(), 100);
-        assert!(
-            list.names()
-                .any(|jar| jar == format!("cassandra-all-{VERSION}.jar"))
-        );
+        assert!(list.names().any(|jar| jar == format!("cassandra-all-{VERSION}.jar")));
         assert!(list.names().any(|jar| jar.starts_with("jamm-")));
         assert!(POM.contains(VERSION));
     }
@@ -311,20 +265,11 @@ mod tests {
     fn everything_that_is_missing_is_named_with_its_remedy() {
         let error = FetchError::Missing {
             missing: vec![
-                Missing {
-                    what: "no Java 17 was found".into(),
-                    remedy: "apt install openjdk-17-jdk-headless",
-                },
-                Missing {
-                    what: "`mvn` was not found in PATH".into(),
-                    remedy: "apt install maven",
-                },
+                Missing { what: "no Java 17 was found".into(), remedy: "apt install openjdk-17-jdk-headless" },
+                Missing { what: "`mvn` was not found in PATH".into(), remedy: "apt install maven" },
             ],
         };
         let said = error.to_string();
-        assert!(
-            said.contains("openjdk-17-jdk-headless") && said.contains("apt install maven"),
-            "{said}"
-        );
+        assert!(said.contains("openjdk-17-jdk-headless") && said.contains("apt install maven"), "{said}");
     }
 }

@@ -36,10 +36,7 @@ pub(super) fn check(fetch: bool) -> Result<PathBuf, Vec<Missing>> {
         ("mvn", fetch, "apt install maven"),
     ] {
         if needed && find_in_path(program).is_none() {
-            missing.push(Missing {
-                what: format!("`{program}` was not found in PATH"),
-                remedy,
-            });
+            missing.push(Missing { what: format!("`{program}` was not found in PATH"), remedy });
         }
     }
     match java {
@@ -77,11 +74,7 @@ fn find_java() -> Result<PathBuf, Missing> {
 }
 
 fn version_of(java: &Path) -> Option<u32> {
-    let output = Command::new(java)
-        .arg("-version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(java).arg("-version").stdin(Stdio::null()).output().ok()?;
     major(&String::from_utf8_lossy(&output.stderr))
 }
 
@@ -96,9 +89,7 @@ fn major(printed: &str) -> Option<u32> {
 }
 
 fn find_in_path(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

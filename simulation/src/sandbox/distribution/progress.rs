@@ -35,9 +35,7 @@ impl Counter {
             Progress::Silent => Show::Nothing,
             Progress::Shown if std::io::stderr().is_terminal() => {
                 let bar = ProgressBar::new(u64::try_from(all).unwrap_or(u64::MAX));
-                if let Ok(style) =
-                    ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len} jars, {elapsed}")
-                {
+                if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:32}] {pos}/{len} jars, {elapsed}") {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 bar.set_message(what.to_owned());
@@ -48,11 +46,7 @@ impl Counter {
                 Show::Lines { said: 0 }
             }
         };
-        Self {
-            seen: BTreeSet::new(),
-            all,
-            show,
-        }
+        Self { seen: BTreeSet::new(), all, show }
     }
 
     /// A jar has arrived; naming it twice counts once.
@@ -99,19 +93,11 @@ mod tests {
     #[test]
     fn jars_are_found_in_what_maven_prints_and_poms_are_not() {
         assert_eq!(
-            jar_in(
-                "Downloaded from central: https://repo.maven.apache.org/maven2/a/x-1.jar (7 kB at 1 MB/s)"
-            ),
+            jar_in("Downloaded from central: https://repo.maven.apache.org/maven2/a/x-1.jar (7 kB at 1 MB/s)"),
             Some("x-1.jar")
         );
-        assert_eq!(
-            jar_in("[INFO] Copying x-1.jar to /tmp/lib/x-1.jar"),
-            Some("x-1.jar")
-        );
-        assert_eq!(
-            jar_in("Downloaded from central: https://repo/a/x-1.pom (7 kB at 1 MB/s)"),
-            None
-        );
+        assert_eq!(jar_in("[INFO] Copying x-1.jar to /tmp/lib/x-1.jar"), Some("x-1.jar"));
+        assert_eq!(jar_in("Downloaded from central: https://repo/a/x-1.pom (7 kB at 1 MB/s)"), None);
         assert_eq!(jar_in("[INFO] BUILD SUCCESS"), None);
     }
 

@@ -56,6 +56,8 @@ pub struct Coordinator {
 pub enum PilotSight {
     /// Its endpoint answers.
     Live,
+    /// Its endpoint answers, and none of its peers hears it: it is cut off.
+    Unheard,
     /// It does not answer, and its peers do not hear it.
     Silent,
     /// It has a process, and nobody has heard of it yet.
@@ -71,6 +73,7 @@ impl PilotSight {
     pub fn word(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Unheard => "unheard",
             Self::Silent => "silent",
             Self::Starting => "starting",
             Self::NoAnswer => "no answer",
@@ -174,6 +177,9 @@ impl Scene {
                     .collect();
                 let pilot_pid = pod.processes.get("pilot").copied();
                 let pilot = match (own, pilot_pid) {
+                    (Some(_), _) if !by_peers.is_empty() && by_peers.iter().all(|m| m.liveness != Liveness::Live) => {
+                        PilotSight::Unheard
+                    }
                     (Some(_), _) => PilotSight::Live,
                     (None, None) => PilotSight::Ended,
                     (None, Some(_)) if by_peers.is_empty() => PilotSight::Starting,

@@ -53,7 +53,7 @@ pub fn draw(scene: &Scene, width: usize, height: usize, palette: Palette) -> Vec
     lines.push(heading("why (newest first)"));
     decisions(scene, width, decision_room, &mut lines);
     if !story.is_empty() {
-        lines.push(heading("the tour"));
+        lines.push(heading(if scene.tale.chapters.is_empty() { "the last order" } else { "the tour" }));
         lines.extend(window(story, scene, rest.saturating_sub(decision_room)));
     }
     while lines.len() + 1 < height {
@@ -117,7 +117,8 @@ fn members(scene: &Scene, room: usize, palette: Palette, lines: &mut Vec<Line<'s
     let all = scene.members.len();
     let mut shown: Vec<&Member> = scene.members.iter().collect();
     if all > room {
-        let quiet = |m: &&Member| m.phase == Some(DatabasePhase::Serving) && m.pilot == PilotSight::Live && !m.coordinates;
+        let quiet =
+            |m: &&Member| m.phase == Some(DatabasePhase::Serving) && m.pilot == PilotSight::Live && !m.coordinates;
         shown.sort_by_key(quiet);
         shown.truncate(room.saturating_sub(1));
     }
@@ -144,7 +145,7 @@ fn member_line(member: &Member, palette: Palette) -> Line<'static> {
         &member.starts.map_or_else(dash, |n| n.to_string()),
     ]);
     let colour = match (member.pilot, member.phase) {
-        (PilotSight::Silent | PilotSight::NoAnswer | PilotSight::Ended, _) => Color::Red,
+        (PilotSight::Unheard | PilotSight::Silent | PilotSight::NoAnswer | PilotSight::Ended, _) => Color::Red,
         (PilotSight::Starting, _) => Color::Yellow,
         (PilotSight::Live, Some(DatabasePhase::Serving)) => Color::Green,
         (PilotSight::Live, Some(DatabasePhase::CrashLooping | DatabasePhase::Unresponsive)) => Color::Red,
@@ -224,6 +225,9 @@ fn cut(text: &str, width: usize) -> String {
 /// The steps as lines, and under the present one what it does.
 fn story(scene: &Scene, palette: Palette) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
+    if scene.tale.chapters.is_empty() && !scene.note.is_empty() {
+        lines.push(Line::from(scene.note.clone()));
+    }
     for chapter in &scene.tale.chapters {
         lines.push(chapter_line(chapter, palette));
         if matches!(chapter.state, ChapterState::Now { .. } | ChapterState::Failed { .. }) {
@@ -241,7 +245,8 @@ fn chapter_line(chapter: &Chapter, palette: Palette) -> Line<'static> {
         ChapterState::Failed { took } => ("✗ ", Some(Color::Red), format!("  ({:.1} s)", took.as_secs_f64())),
     };
     let style = colour.map_or(Style::new(), |c| palette.style(c));
-    let style = if matches!(chapter.state, ChapterState::Now { .. }) { style.add_modifier(Modifier::BOLD) } else { style };
+    let style =
+        if matches!(chapter.state, ChapterState::Now { .. }) { style.add_modifier(Modifier::BOLD) } else { style };
     Line::from(vec![Span::styled(format!("{mark}{}", chapter.title), style), Span::raw(time)])
 }
 
@@ -308,7 +313,17 @@ mod tests {
             assert_eq!(lines.len(), 24, "{lines:#?}");
             assert!(lines.iter().all(|l| l.chars().count() <= 80), "{lines:#?}");
             let all = lines.join("\n");
-            for part in ["coordinator", "operation", "the API answers", "decision 8", "✓ four", "> five", "what is done now", "· six", "Ctrl-C"] {
+            for part in [
+                "coordinator",
+                "operation",
+                "the API answers",
+                "decision 8",
+                "✓ four",
+                "> five",
+                "what is done now",
+                "· six",
+                "Ctrl-C",
+            ] {
                 assert!(all.contains(part), "{part} is missing with {members} members:\n{all}");
             }
         }
@@ -332,6 +347,14 @@ mod tests {
         let all = told(&many, 80, 24).join("\n");
         assert!(all.contains("cassandra-33") && all.contains("cassandra-0 "), "{all}");
         assert!(all.contains("pods are not shown; 49 serve"), "{all}");
+    }
+
+    #[test]
+    fn without_a_story_the_last_order_is_told() {
+        let mut quiet = scene(3);
+        assert!(!told(&quiet, 80, 24).join("\n").contains("the last order"));
+        quiet.note = "killed process 1, the agent of cassandra-1".to_owned();
+        assert!(told(&quiet, 80, 24).join("\n").contains("the last order\nkilled process 1"));
     }
 
     #[test]
