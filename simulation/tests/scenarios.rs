@@ -193,7 +193,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn a_swarm_of_faults_breaks_no_rule() {
-    for seed in 1_000..1_012 {
+    for seed in 1_000..1_020 {
         let options = Options::swarm(seed);
         let outcome = run(options.clone());
         if outcome.verdict.is_some() {
@@ -203,10 +203,32 @@ fn a_swarm_of_faults_breaks_no_rule() {
     }
 }
 
+/// Seeds that once showed a bug, with what was wrong then. They stay.
+const MENDED: [(u64, &str); 9] = [
+    (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
+    (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
+    (1033, "a member that had left was started again and again, and its leave never ended"),
+    (1037, "an epoch that somebody erased from the Lease was taken a second time"),
+    (2000, "of a size that is not allowed a part was carried out, and the rest was down meanwhile"),
+    (2011, "a pod made again started an identity in the moment it was retired"),
+    (3095, "a joiner that came to own data as its pod was scaled away was waited for for ever"),
+    (3096, "two members beyond the size, both without pods, waited for each other to serve"),
+    (3113, "as 3095, with a short grace"),
+];
+
 #[test]
-fn a_renewal_without_resource_version_is_found_out() {
-    let planted = Some(Planted::BlindRenewal);
-    let found = (0..60).find(|seed| run(Options { planted, ..Options::swarm(*seed) }).verdict.is_some());
-    println!("found with seed {found:?}");
-    assert!(found.is_some(), "the simulator overlooks a renewal that guards nothing");
+fn seeds_that_once_showed_a_bug_show_none() {
+    for (seed, bug) in MENDED {
+        let outcome = run(Options::swarm(seed));
+        assert!(outcome.verdict.is_none(), "{bug}\n{}", report(&Options::swarm(seed), &outcome, 60));
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for bug in Planted::ALL {
+        let found =
+            (0..100).find(|seed| run(Options { planted: Some(bug), ..Options::swarm(*seed) }).verdict.is_some());
+        assert!(found.is_some(), "{bug:?} was not found in 100 seeds");
+    }
 }

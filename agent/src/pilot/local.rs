@@ -1,5 +1,6 @@
 //! Care for the own member: what needs nobody, and the gate before its start.
 
+use super::durable::Obeyed;
 use super::pause::{Chore, Pauses};
 use super::{CALL, Pilot, Purpose};
 use crate::effect::{Effect, LocalAct, StartAs};
@@ -29,6 +30,8 @@ pub(crate) struct Local {
     grace_asked: bool,
     /// Since when this member may start as it did before; none as soon as that holds no more.
     may_return: Option<Timestamp>,
+    /// When the launcher of a crashed database was told the present addresses.
+    refreshed: Option<Timestamp>,
     /// The start that was asked of the launcher last.
     started: Option<(StartAs, Option<DatabaseIdentity>)>,
     /// The join that begins when the old data has been moved aside.
@@ -139,6 +142,7 @@ impl Pilot {
             self.care_ending(now);
         } else {
             self.care_held(now);
+            self.care_crashed(now);
         }
         self.keep_at_orders(now);
     }
@@ -296,6 +300,27 @@ impl Pilot {
         self.keep_then(effects);
     }
 
+    /// The launcher starts a crashed database with the addresses it was given once, and all of them may be gone: it is
+    /// told the present ones now and then. Where they are the same it changes nothing.
+    fn care_crashed(&mut self, now: Timestamp) {
+        let Some(status) = &self.launcher else { return };
+        let Some(permission) = status.permission.as_ref().filter(|p| p.pod == self.setup.pod) else { return };
+        let waits = matches!(status.process, ProcessState::Backoff { .. });
+        let due = self.local.refreshed.is_none_or(|at| now.since(at) >= GATHER);
+        if !waits || !due || status.leave.is_some() || self.leaving || self.database_left() || !self.may_try_to_start(now) {
+            return;
+        }
+        let founds = |o: &Obeyed| o.order == OrderName::Found && Some(&o.operation) == self.durable.begun_under.as_ref();
+        let role = match &permission.identity {
+            Some(_) => StartAs::Returner,
+            None if self.durable.obeyed.iter().any(founds) => StartAs::Founder,
+            None => StartAs::Joiner,
+        };
+        self.local.refreshed = Some(now);
+        let effects = self.start_effect(role);
+        self.keep_then(effects);
+    }
+
     /// Whether what lies here is a current member's, by the API's word or that of peers, and waits to be started.
     fn may_return(&self) -> bool {
         let Some(identity) = &self.durable.identity else {
@@ -392,7 +417,11 @@ impl Pilot {
 
     /// Asks the launcher to start, as this.
     pub(crate) fn start_effect(&mut self, role: StartAs) -> Vec<Effect> {
-        let identity = self.durable.identity.clone();
+        // Only a permission made out to an identity says that it has served as that.
+        let identity = match role {
+            StartAs::Returner => self.durable.identity.clone(),
+            StartAs::Founder | StartAs::Joiner => None,
+        };
         self.durable.pod = Some(self.setup.pod.clone());
         self.local.started = Some((role, identity.clone()));
         vec![self.local_effect(LocalAct::Start { role, identity })]

@@ -200,6 +200,11 @@ impl World {
                 ];
                 match role {
                     StartAs::Founder => {}
+                    StartAs::Joiner if serving.is_empty() => {
+                        let result = Err("there is nobody to join through".to_owned());
+                        self.after(5, Happening::Hear(life, Box::new(Event::Local { id: number, result })));
+                        return;
+                    }
                     StartAs::Joiner => argv.extend(serving),
                     StartAs::Returner => argv.extend(all),
                 }

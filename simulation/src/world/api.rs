@@ -125,7 +125,9 @@ impl World {
             let renewed = spec["renewTime"].as_str().and_then(crate::kubernetes::ModelTime::parse).map_or(0, |t| t.0);
             let length = spec["leaseDurationSeconds"].as_u64().unwrap_or(0) * 1000;
             if spec["holderIdentity"] != reader && spec.is_object() && renewed + length < wall {
+                // To this reader it is as free as one given back.
                 body["spec"]["holderIdentity"] = json!("");
+                body["spec"]["leaseDurationSeconds"] = json!(1);
             }
         }
         body

@@ -12,6 +12,8 @@ const DOWN_AFTER: u64 = 6_000;
 const FORGOTTEN_AFTER: u64 = 30_000;
 /// A joiner that finds no seed gives up after so long.
 const SEEDS_WITHIN: u64 = 30_000;
+/// Who has left waits so long for all others to have heard of it before it says that it is done.
+const ANNOUNCES: u64 = 10_000;
 /// Copies of every piece of data.
 pub const REPLICATION: u32 = 3;
 
@@ -28,15 +30,18 @@ pub struct Data {
     pub peers: BTreeSet<DatabaseIdentity>,
 }
 
+/// The address of a member: of one pod, and of no other under its name.
+pub type Seed = (PilotName, Uid);
+
 /// How a database is started, as the driver writes it into the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// With nobody but itself as seed.
     Founder,
     /// With these members as seeds.
-    Joiner(Vec<PilotName>),
-    /// As before, with these others as seeds.
-    Returner(Vec<PilotName>),
+    Joiner(Vec<Seed>),
+    /// As before, with these others and itself as seeds.
+    Returner(Vec<Seed>),
 }
 
 /// Where a process stands.
@@ -50,6 +55,8 @@ pub enum Stage {
     Serving,
     /// Streams its data away until then.
     Leaving(u64),
+    /// Has left, and makes sure until then that all others hear of it.
+    Announcing(u64),
     /// Has left.
     Left,
     /// Said that it stops.
@@ -169,7 +176,7 @@ impl Databases {
         now: u64,
         pod: &PilotName,
         data: &mut Option<Data>,
-        reaches: impl Fn(&PilotName) -> bool,
+        reaches: impl Fn(&Seed) -> bool,
     ) -> Option<Turn> {
         let length = self.chance.between(5_000, 40_000);
         let mut process = self.processes.remove(pod)?;
@@ -183,7 +190,7 @@ impl Databases {
         now: u64,
         process: &mut Process,
         data: &mut Option<Data>,
-        reaches: impl Fn(&PilotName) -> bool,
+        reaches: impl Fn(&Seed) -> bool,
         length: u64,
     ) -> Option<Turn> {
         let data = data.as_mut()?;
@@ -200,7 +207,7 @@ impl Databases {
                 }
                 let (Start::Joiner(seeds) | Start::Returner(seeds)) = &process.start else { return None };
                 let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
-                    self.processes.get(s).filter(|p| matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
+                    self.processes.get(&s.0).filter(|p| matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
                 });
                 let Some(seed) = seed else {
                     return (now > process.began + SEEDS_WITHIN).then_some(Turn::Exit(3));
@@ -223,14 +230,19 @@ impl Databases {
                 Some(Turn::Serving)
             }
             Stage::Leaving(until) if now >= until => {
+                process.stage = Stage::Announcing(now + ANNOUNCES);
+                process.say(now, RingStatus::Left);
+                None
+            }
+            Stage::Announcing(until) if now >= until => {
                 data.decommissioned = true;
                 process.stage = Stage::Left;
-                process.say(now, RingStatus::Left);
                 Some(Turn::Left)
             }
             Stage::Starting(_)
             | Stage::Joining(_)
             | Stage::Leaving(_)
+            | Stage::Announcing(_)
             | Stage::Serving
             | Stage::Left
             | Stage::Draining => {
@@ -323,7 +335,7 @@ impl Process {
             Stage::Starting(_) => DatabasePhase::Starting,
             Stage::Joining(_) => DatabasePhase::Joining,
             Stage::Serving => DatabasePhase::Serving,
-            Stage::Leaving(_) => DatabasePhase::Leaving,
+            Stage::Leaving(_) | Stage::Announcing(_) => DatabasePhase::Leaving,
             Stage::Left => DatabasePhase::Left,
             Stage::Draining => DatabasePhase::Draining,
         };
@@ -339,7 +351,7 @@ impl Process {
             Stage::Joining(until) | Stage::Leaving(until) => {
                 Some(Progress { done: 60_000u64.saturating_sub(until.saturating_sub(now)), total: 60_000 })
             }
-            Stage::Starting(_) | Stage::Serving | Stage::Left | Stage::Draining => None,
+            Stage::Starting(_) | Stage::Serving | Stage::Announcing(_) | Stage::Left | Stage::Draining => None,
         };
         let line = |(identity, line): (&DatabaseIdentity, &Line)| {
             let silent = line.grew.map(|at| now.saturating_sub(at));

@@ -53,7 +53,11 @@ impl Gossip {
     pub(crate) fn databases(&self, serving: bool) -> Vec<String> {
         let serves = |r: &Report| matches!(r.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving);
         let wanted = |k: &Known| k.report.as_ref().is_some_and(|r| !serving || serves(r));
-        self.known.iter().filter(|(_, k)| wanted(k)).map(|(n, _)| n.to_string()).collect()
+        self.known
+            .iter()
+            .filter(|(_, k)| wanted(k))
+            .filter_map(|(name, k)| Some(format!("{name}@{}", k.report.as_ref()?.about.pod)))
+            .collect()
     }
 
     pub(crate) fn knows(&self, name: &PilotName, generation: Generation) -> bool {

@@ -32,6 +32,8 @@ pub enum Rule {
     One,
     /// C-RF: no leave that takes data below its number of copies.
     Copies,
+    /// C-SEED: who never was a full member does not name itself as a seed.
+    Seed,
     /// What is said between pilots survives the codec.
     Codec,
     /// L-COORD: in the end one coordinator.
@@ -54,6 +56,7 @@ impl fmt::Display for Rule {
             Self::Intent => "S-INTENT",
             Self::One => "C-ONE",
             Self::Copies => "C-RF",
+            Self::Seed => "C-SEED",
             Self::Codec => "CODEC",
             Self::Coordinator => "L-COORD",
             Self::Rest => "L-ESR",

@@ -351,11 +351,15 @@ impl World {
         let mut words = program.argv.iter();
         let start = match words.next().map(String::as_str) {
             Some("founder") => Start::Founder,
-            Some("joiner") => Start::Joiner(words.filter_map(|w| PilotName::parse(w).ok()).collect()),
-            Some(_) | None => Start::Returner(words.filter_map(|w| PilotName::parse(w).ok()).collect()),
+            Some("joiner") => Start::Joiner(words.filter_map(|w| seed(w)).collect()),
+            Some(_) | None => Start::Returner(words.filter_map(|w| seed(w)).collect()),
         };
         let record = self.cluster.record();
         let Some(volume) = self.volumes.get_mut(&claim) else { return };
+        if matches!(start, Start::Returner(_)) && !volume.data.as_ref().is_some_and(|d| d.bootstrapped) {
+            let why = format!("{name} names itself as a seed and has never been a full member");
+            self.oracle.broken(super::oracle::Rule::Seed, why);
+        }
         let identity = volume.data.as_ref().map(|d| d.identity.to_string());
         self.oracle.judge_start(name.as_str(), identity.as_deref(), start == Start::Founder, record.as_ref());
         self.databases.start(self.now, name, &claim, &mut volume.data, start);
@@ -372,7 +376,7 @@ impl World {
         let stage = self.databases.processes.get(name).map(|p| p.stage);
         match stage {
             // The database goes on by itself; the program waits for it.
-            Some(Stage::Leaving(_)) => {}
+            Some(Stage::Leaving(_) | Stage::Announcing(_)) => {}
             Some(Stage::Serving) => {
                 self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
                 self.databases.leave(self.now, name);
@@ -404,7 +408,9 @@ impl World {
             let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else {
                 continue;
             };
-            let turn = databases.turn(self.now, &name, &mut data, |peer| self.reaches(&name, peer));
+            let turn = databases.turn(self.now, &name, &mut data, |(peer, uid)| {
+                self.reaches(&name, peer) && self.pods.get(peer).is_some_and(|p| p.uid == *uid)
+            });
             if let Some(volume) = claim.and_then(|c| self.volumes.get_mut(&c)) {
                 volume.data = data;
             }
@@ -485,6 +491,12 @@ impl World {
 
 fn ended(job: Job, code: i32) -> machine::Event {
     machine::Event::Ended { job, end: End { code: Some(code), ..End::default() } }
+}
+
+/// `pod@uid`, as seeds are written.
+fn seed(text: &str) -> Option<super::database::Seed> {
+    let (name, uid) = text.split_once('@')?;
+    Some((PilotName::parse(name).ok()?, Uid::new(uid)))
 }
 
 fn short(uid: &str) -> &str {
