@@ -9,8 +9,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Processes of a killed sandbox are given so long to drain before they are named.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Processes of a killed sandbox are given so long to end: a launcher that nobody tells whether to leave drains when
+/// its pod's grace period, two minutes, is nearly over.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// The second octets that sandboxes take for themselves: sixteen, because JMX ports are derived from it.
 const OCTETS: std::ops::Range<u8> = 64..76;
 
@@ -337,7 +338,11 @@ fn wait_for_leftovers(dir: &Path) -> Result<(), HomeError> {
         }
         if !told {
             told = true;
-            eprintln!("waiting for processes of a killed sandbox to end: {}", pids(&left));
+            eprintln!(
+                "waiting for {} processes of a killed sandbox to drain and end, two minutes at most; quicker with `kill -9 {}`",
+                left.len(),
+                pids(&left)
+            );
         }
         std::thread::sleep(Duration::from_millis(250));
     }

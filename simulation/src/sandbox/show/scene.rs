@@ -177,7 +177,12 @@ impl Scene {
                     .collect();
                 let pilot_pid = pod.processes.get("pilot").copied();
                 let pilot = match (own, pilot_pid) {
-                    (Some(_), _) if !by_peers.is_empty() && by_peers.iter().all(|m| m.liveness != Liveness::Live) => {
+                    // Before anybody leads, all are still looking for each other.
+                    (Some(_), _)
+                        if leading.is_some()
+                            && !by_peers.is_empty()
+                            && by_peers.iter().all(|m| m.liveness != Liveness::Live) =>
+                    {
                         PilotSight::Unheard
                     }
                     (Some(_), _) => PilotSight::Live,
