@@ -41,8 +41,8 @@ const PARTS: &[Part] = &[
         Box::pin(s.kill_coordinator())
     }),
     ("a_scale_in_below_the_bounds_is_undone_and_the_member_returns", |s| Box::pin(s.refused_scale_in())),
-    ("every_acknowledged_row_is_read_back", |s| Box::pin(s.all_rows())),
     ("nothing_a_pilot_asked_for_was_forbidden", |s| Box::pin(s.nothing_forbidden())),
+    ("every_acknowledged_row_is_read_back", |s| Box::pin(s.all_rows())),
 ];
 
 fn main() -> ExitCode {
@@ -105,7 +105,9 @@ async fn tell(images: Images) -> ExitCode {
             continue;
         }
         let at = Instant::now();
-        match part(&mut story).await {
+        let outcome = part(&mut story).await;
+        story.part_ended(name);
+        match outcome {
             Ok(Told::Shown) => {
                 passed += 1;
                 println!("test kubernetes::{name} ... ok ({:.0} s)", at.elapsed().as_secs_f64());

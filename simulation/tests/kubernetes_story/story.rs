@@ -36,6 +36,8 @@ pub(crate) struct Story {
     images: Images,
     watcher: Watcher,
     writer: Option<RowWriter>,
+    /// When each part ended on the writer's clock, and the machine's load then: a gap is told with where it fell.
+    ended: Vec<(&'static str, Duration, String)>,
 }
 
 fn must(holds: bool, sentence: impl Into<String>) -> Result<(), String> {
@@ -47,7 +49,24 @@ impl Story {
     pub(crate) fn begin(cluster: Cluster, images: Images) -> Self {
         let cluster = Arc::new(cluster);
         let watcher = Watcher::start(Arc::clone(&cluster));
-        Self { cluster, evidence: Evidence::default(), images, watcher, writer: None }
+        Self { cluster, evidence: Evidence::default(), images, watcher, writer: None, ended: Vec::new() }
+    }
+
+    /// A part has ended: later, gaps in the writing are told by it.
+    pub(crate) fn part_ended(&mut self, name: &'static str) {
+        if let Some(writer) = &self.writer {
+            let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+            let load = load.split(' ').next().unwrap_or_default().to_owned();
+            self.ended.push((name, writer.elapsed(), load));
+        }
+    }
+
+    /// In which part this moment fell, and the load at that part's end.
+    fn part_at(&self, at: Duration) -> String {
+        match self.ended.iter().find(|(_, end, _)| *end >= at) {
+            Some((name, _, load)) => format!("{name}, load {load}"),
+            None => "the last part".to_owned(),
+        }
     }
 
     /// From nothing to three members, by the manifest of the documentation.
@@ -313,7 +332,14 @@ impl Story {
             gaps.is_empty(),
         );
         must(back.missing.is_empty(), format!("{} acknowledged rows are missing", back.missing.len()))?;
-        must(gaps.is_empty(), format!("for {longest:.1} s no row was acknowledged"))?;
+        let places: Vec<String> = gaps
+            .iter()
+            .map(|gap| {
+                let (from, to) = (gap.from.as_secs_f64(), gap.to.as_secs_f64());
+                format!("{:.1} s from {from:.1} s on, in {}", to - from, self.part_at(gap.from))
+            })
+            .collect();
+        must(gaps.is_empty(), format!("no row was acknowledged for {}", places.join("; ")))?;
         Ok(Told::Shown)
     }
 
