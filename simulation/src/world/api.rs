@@ -81,6 +81,7 @@ impl World {
             }
         };
         let before = self.cluster.target(&http.path);
+        let held_by = self.cluster.lease().map(|l| l.holder);
         let revision = self.cluster.revision();
         let (status, body) = self.cluster.handle(self.now, &from.to_string(), &http);
         let committed = self.cluster.revision() != revision;
@@ -92,6 +93,12 @@ impl World {
             let record = self.cluster.record();
             let commit = Commit { now: self.now, life, from: &from, call: &call, http: &http, before, committed };
             self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
+            if let (true, Call::ReplaceLease { content, .. }) = (committed, &*call)
+                && content.holder.is_some()
+                && let Some(holder) = held_by
+            {
+                self.judge_taking(&from, &holder);
+            }
         }
         let body = self.plant_wall_clock(&call, &from.to_string(), wall, body);
         let result = decode(&names, &call, status, &body);

@@ -4,7 +4,7 @@ use super::agents::{Agent, Life, ROUND};
 use super::{Happening, World};
 use agent::event::Event;
 use protocol::database::DatabasePhase;
-use protocol::id::{Generation, PilotName};
+use protocol::id::{Generation, PilotId, PilotName};
 use protocol::message::Message;
 use protocol::report::Report;
 use protocol::view::{Liveness, Peer, View};
@@ -152,6 +152,10 @@ impl World {
         let now = self.now;
         let Some(agent) = self.agents.get_mut(&life) else { return };
         let view = agent.gossip.view(now);
+        for (peer, seen) in view.peers.iter().filter(|(_, p)| p.liveness != Liveness::Live) {
+            let silent = PilotId { name: peer.clone(), generation: seen.generation };
+            self.held_silent.insert((name.clone(), silent), now);
+        }
         if agent.gossip.last.as_ref() != Some(&view) {
             agent.gossip.last = Some(view.clone());
             let at = self.reads(&name);

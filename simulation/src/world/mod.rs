@@ -152,6 +152,8 @@ pub struct World {
     links: BTreeMap<(Life, Life), mesh::Link>,
     databases: Databases,
     broken: Broken,
+    /// When the pilot of this pod last held that life silent: only the oracle asks.
+    held_silent: BTreeMap<(PilotName, PilotId), u64>,
     next: u64,
     rescued: bool,
     /// What went wrong, if anything.
@@ -189,6 +191,7 @@ impl World {
             pods: BTreeMap::new(),
             agents: BTreeMap::new(),
             links: BTreeMap::new(),
+            held_silent: BTreeMap::new(),
             databases: Databases::new(seed),
             broken: Broken::default(),
             next: 0,

@@ -6,7 +6,7 @@ use super::cluster::LeaseSeen;
 use super::run::Planted;
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
-use protocol::id::PilotId;
+use protocol::id::{PilotId, PilotName};
 use protocol::record::{ClusterRecord, IntentKind};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,6 +76,9 @@ pub(crate) struct Commit<'a> {
     pub(crate) before: Option<(String, u64)>,
     pub(crate) committed: bool,
 }
+
+/// A word of a pilot about another's silence is believed for so long.
+const EVIDENCE_HOLDS: u64 = 15_000;
 
 /// The judge of one run: the first broken rule ends it.
 #[derive(Debug, Clone)]
@@ -315,6 +318,33 @@ impl World {
         }
         if able.len() > 1 && self.options.honest_clocks() {
             self.oracle.broken(Rule::Valid, format!("two may change membership at the same time: {able:?}"));
+        }
+    }
+
+    /// The Lease has passed from this holder to a pilot: given back, run out, its process ended, or held silent by a
+    /// majority of the roster. Nothing else gives the right.
+    pub(crate) fn judge_taking(&mut self, by: &PilotId, holder: &str) {
+        let of_holder = self.agents.values().find(|a| a.id.to_string() == holder && a.id != *by);
+        let (Some(agent), Some(record)) = (of_holder, self.cluster.record()) else { return };
+        let Some((renewed, length)) = self.oracle.renewals.get(&agent.life).copied() else { return };
+        // The fastest clock that a run draws is the first to see it run out.
+        let runs_out = renewed + length * 1_000_000 / self.options.rates.1.max(1_000_000);
+        if self.now >= runs_out || !self.options.honest_clocks() {
+            return;
+        }
+        let id = agent.id.clone();
+        let witness = |name: &PilotName| {
+            let seen = self.held_silent.get(&(name.clone(), id.clone())).copied();
+            seen.is_some_and(|at| at + EVIDENCE_HOLDS >= renewed)
+        };
+        let count = record.roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
+        if count * 2 <= record.roster.len() {
+            let why = format!(
+                "{by} took the Lease of {holder}, renewed at {renewed} ms for {length} ms, while {count} of {} pilots held \
+                 that one silent",
+                record.roster.len()
+            );
+            self.oracle.broken(Rule::Valid, why);
         }
     }
 }
