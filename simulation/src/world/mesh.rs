@@ -25,6 +25,8 @@ struct Known {
     report: Option<Report>,
     beat: u64,
     heard: u64,
+    /// A second, newer beat has been heard: as the real detector, the first says nothing of when it was.
+    beats: bool,
     departed: bool,
 }
 
@@ -72,6 +74,7 @@ impl Gossip {
             report: self.own.clone(),
             beat: self.beat,
             heard: 0,
+            beats: false,
             departed,
         };
         told.insert(agent.name().clone(), own);
@@ -89,12 +92,13 @@ impl Gossip {
                     if theirs.beat > mine.beat {
                         mine.beat = theirs.beat;
                         mine.heard = now;
+                        mine.beats = true;
                     }
                     mine.departed |= theirs.departed;
                 }
                 Some(mine) if mine.generation > theirs.generation => {}
                 Some(_) | None => {
-                    self.known.insert(name.clone(), Known { heard: now, ..theirs.clone() });
+                    self.known.insert(name.clone(), Known { heard: now, beats: false, ..theirs.clone() });
                 }
             }
         }
@@ -107,7 +111,7 @@ impl Gossip {
             .map(|(name, k)| {
                 let liveness = if k.departed {
                     Liveness::Departed
-                } else if now > k.heard + SILENT {
+                } else if !k.beats || now > k.heard + SILENT {
                     Liveness::Silent
                 } else {
                     Liveness::Live
