@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Everything a pilot says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Who and where it is.
     pub about: About,
@@ -32,6 +33,7 @@ pub struct Report {
 
 /// One decision in brief, so that every pilot can tell it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Brief {
     /// The decider's epoch.
     pub epoch: Epoch,
@@ -50,6 +52,7 @@ impl Brief {
 
 /// Who and where a pilot is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct About {
     /// Its pod's uid.
     pub pod: Uid,
@@ -73,6 +76,7 @@ pub struct About {
 
 /// The database beside a pilot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DatabaseReport {
     /// Where its life stands.
     pub phase: DatabasePhase,
@@ -108,6 +112,7 @@ pub struct DatabaseReport {
 
 /// A pilot's part in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct MeshReport {
     /// The last promise it gave.
     pub promise: Option<Promise>,
@@ -154,6 +159,7 @@ pub enum ApiReach {
 
 /// The operation under way, as its coordinator tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct OperationReport {
     /// Which.
     pub operation: OperationId,

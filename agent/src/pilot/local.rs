@@ -307,10 +307,17 @@ impl Pilot {
         let Some(permission) = status.permission.as_ref().filter(|p| p.pod == self.setup.pod) else { return };
         let waits = matches!(status.process, ProcessState::Backoff { .. });
         let due = self.local.refreshed.is_none_or(|at| now.since(at) >= GATHER);
-        if !waits || !due || status.leave.is_some() || self.leaving || self.database_left() || !self.may_try_to_start(now) {
+        if !waits
+            || !due
+            || status.leave.is_some()
+            || self.leaving
+            || self.database_left()
+            || !self.may_try_to_start(now)
+        {
             return;
         }
-        let founds = |o: &Obeyed| o.order == OrderName::Found && Some(&o.operation) == self.durable.begun_under.as_ref();
+        let founds =
+            |o: &Obeyed| o.order == OrderName::Found && Some(&o.operation) == self.durable.begun_under.as_ref();
         let role = match &permission.identity {
             Some(_) => StartAs::Returner,
             None if self.durable.obeyed.iter().any(founds) => StartAs::Founder,

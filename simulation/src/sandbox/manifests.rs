@@ -9,7 +9,7 @@ pub const SET: &str = "cassandra";
 /// The claim template.
 pub const CLAIM: &str = "data";
 /// Gossip, streams, endpoints.
-pub const PORTS: (u16, u16, u16) = (7300, 7301, 7302);
+pub const PORTS: (u16, u16, u16) = (7302, 7301, 7300);
 
 /// What a pod template of a sandbox says.
 #[derive(Debug, Clone)]

@@ -218,7 +218,7 @@ fn introduction(home: &Home, options: &UpOptions) -> Vec<String> {
         "  kubectl scale statefulset cassandra --replicas=4".to_owned(),
         format!("  {} status{flag}", called()),
         format!("  {} --help     # also: scale, kill, pause, cut, heal, api", called()),
-        "  curl -s http://ADDRESS:7302/state     # an address from the status".to_owned(),
+        "  curl -s http://ADDRESS:7300/state     # an address from the status".to_owned(),
         String::new(),
         format!("Logs: {}", logs.display()),
         "Ctrl-C or SIGTERM drains and leaves no process.".to_owned(),

@@ -70,8 +70,8 @@ impl World {
         let setup = Setup {
             id: id.clone(),
             pod: pod.clone(),
-            stream: (address, 7300).into(),
-            http: (address, 7301).into(),
+            stream: (address, 7301).into(),
+            http: (address, 7300).into(),
             database: address,
             client_port: 9042,
             version: "model".to_owned(),

@@ -72,7 +72,7 @@ mod tests {
         let expected = json!({
             "event": "ready", "kubeconfig": "/d/k", "dir": "/d",
             "pilots": [{
-                "name": "cassandra-0", "stateUrl": "http://127.64.0.2:7302/state", "pid": 1000, "databasePid": 2000,
+                "name": "cassandra-0", "stateUrl": "http://127.64.0.2:7300/state", "pid": 1000, "databasePid": 2000,
                 "address": "127.64.0.2", "clientPort": 9042,
             }],
         });
