@@ -115,6 +115,7 @@ async fn run() -> ExitCode {
             replicas: 3,
             database: Database::Cassandra(home.clone()),
             policy: POLICY.to_owned(),
+            pilot: None,
             stock_timing: std::env::var_os("PILOT_STOCK_TIMING").is_some(),
             grace,
             octet,

@@ -40,6 +40,10 @@ struct Cli {
     /// The program of serf (Debian package `serf`); found on the search path where it is not given.
     #[arg(long, value_name = "PATH")]
     serf: Option<PathBuf>,
+    /// The build of the pilot to be measured, as it is deployed; where none is given, the pilot that this program
+    /// carries in itself, whose pages in memory are those of the larger program.
+    #[arg(long, value_name = "PATH")]
+    pilot: Option<PathBuf>,
     /// How the figures are told.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -99,7 +103,7 @@ async fn run(cli: &Cli) -> ExitCode {
 
 async fn pilots(cli: &Cli, size: usize, stop: &Stop, results: &mut Results) {
     eprintln!("{size} pilots: the mesh forms (load {:.1})", load().unwrap_or(f64::NAN));
-    let mesh = match Mesh::start(size).await {
+    let mesh = match Mesh::start(size, cli.pilot.as_ref()).await {
         Ok(mesh) => mesh,
         Err(error) => return results.faults.push(format!("{size} pilots: {error}")),
     };

@@ -9,6 +9,7 @@ use crate::story::{Snapshot, StoryError};
 use protocol::epoch::Epoch;
 use protocol::id::PilotId;
 use protocol::view::Liveness;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A mesh comes to rest within this, or the measurement is given up.
@@ -64,8 +65,8 @@ pub(super) struct Rest {
 }
 
 impl Mesh {
-    /// Starts the pilots; they form the mesh by themselves.
-    pub(super) async fn start(size: usize) -> Result<Self, BenchError> {
+    /// Starts the pilots, of this build where one is named; they form the mesh by themselves.
+    pub(super) async fn start(size: usize, pilot: Option<&PathBuf>) -> Result<Self, BenchError> {
         let folder = tempfile::Builder::new()
             .prefix("pilotmesh-bench-")
             .tempdir()
@@ -76,6 +77,7 @@ impl Mesh {
             replicas: u32::try_from(size).unwrap_or(u32::MAX),
             database: Database::Model,
             policy: POLICY.to_owned(),
+            pilot: pilot.cloned(),
             stock_timing: false,
             grace: 60,
             octet: home.made.octet,

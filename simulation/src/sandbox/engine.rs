@@ -60,6 +60,8 @@ pub struct Options {
     pub octet: u8,
     /// Limits the data a database streams, in MiB a second, so that a leave lasts long enough to be looked into.
     pub streaming: Option<u32>,
+    /// Another build of the pilot; where none is given, the running program carries the pilot in itself.
+    pub pilot: Option<PathBuf>,
 }
 
 /// Why a sandbox could not be started.
@@ -662,8 +664,11 @@ fn launch(
         .ok_or_else(|| io::Error::other(format!("the pod has no container {}", run.container)))?;
     let (mut argv, env) = process::resolve(pod, container, &address.to_string(), &given);
     if argv.first().map(String::as_str) == Some("pilot") {
-        // The sandbox carries the pilot in itself, so that one build is enough.
-        argv.splice(0..1, [text(&std::env::current_exe()?), "pilot".to_owned()]);
+        match &options.pilot {
+            Some(program) => argv[0] = text(program),
+            // The sandbox carries the pilot in itself, so that one build is enough.
+            None => drop(argv.splice(0..1, [text(&std::env::current_exe()?), "pilot".to_owned()])),
+        }
     }
     process::start(
         Start {

@@ -147,6 +147,7 @@ impl Running {
             replicas,
             database,
             policy,
+            pilot: None,
             stock_timing: false,
             grace,
             octet: home.made.octet,
