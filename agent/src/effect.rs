@@ -6,6 +6,7 @@ use crate::pilot::decisions::Entry;
 use crate::pilot::durable::Durable;
 use protocol::id::{DatabaseIdentity, OperationId, PilotName};
 use protocol::message::Message;
+use protocol::order::OldData;
 use protocol::report::Report;
 use protocol::time::Millis;
 use std::collections::BTreeSet;
@@ -73,10 +74,10 @@ pub enum LocalAct {
     DrainAndStop,
     /// Tell the launcher how long the pod still has.
     Deadline(Millis),
-    /// Move the data of a retired identity aside; nothing is deleted.
+    /// Move data that nobody needs any more aside; nothing is deleted.
     MoveAside {
-        /// Whose data.
-        identity: DatabaseIdentity,
+        /// Which data.
+        data: OldData,
         /// Under which operation.
         operation: OperationId,
     },

@@ -107,7 +107,7 @@ fn answer(world: &World, name: &PilotName) -> Result<Voter, (Verdict, String)> {
         Some(VolumeState::Holds(identity)) => {
             Err((Verdict::Refuse, format!("its volume holds {identity}: nothing is founded beside existing data")))
         }
-        Some(VolumeState::HoldsUnknown) => Err((
+        Some(VolumeState::HoldsUnknown | VolumeState::Begun(_)) => Err((
             Verdict::Refuse,
             "its volume holds data of an unknown identity: nothing is founded beside existing data".to_owned(),
         )),

@@ -8,8 +8,8 @@ use crate::peers::{
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
-use protocol::id::{DatabaseIdentity, PilotName, Voter};
-use protocol::order::{OrderKind, OrderName};
+use protocol::id::{DatabaseIdentity, PilotName, Uid, Voter};
+use protocol::order::{OldData, OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord};
 use protocol::report::Report;
 
@@ -62,7 +62,7 @@ pub(crate) fn carry_on(
     facts: &RecordFacts,
     intent: &Intent,
     joiner: &Voter,
-    move_aside: Option<&DatabaseIdentity>,
+    move_aside: Option<&OldData>,
 ) -> Decision {
     let record = &facts.record;
     let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
@@ -202,7 +202,7 @@ fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Opti
             Rule::UnknownDataStays,
             format!("its volume holds {found} although it is a member as {}", member.identity),
         )),
-        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Unreadable => None,
+        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Begun(_) | VolumeState::Unreadable => None,
     }
 }
 
@@ -217,6 +217,13 @@ fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, id
                 .and_then(|r| r.ring.as_ref())
                 .is_some_and(|ring| ring.iter().all(|line| line.identity != *identity))
         })
+}
+
+/// Whether what lies on this claim was begun by this very cluster and never became, or was, a member's.
+fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid) -> bool {
+    report.about.cluster.as_ref() == Some(&record.cluster)
+        && !record.members.values().any(|m| m.claim == *claim)
+        && !record.retired.values().any(|r| r.claim == *claim)
 }
 
 /// Whether a new member may begin to join, and which.
@@ -286,10 +293,16 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
         }
         let move_aside = match &report.database.volume {
             Some(VolumeState::Empty) => None,
-            Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => Some(identity.clone()),
+            Some(VolumeState::Holds(identity)) if record.retired.contains_key(identity) => {
+                Some(OldData::Of(identity.clone()))
+            }
             // Begun under an operation of this cluster that was given up before it was a member: nothing is lost with it.
             Some(VolumeState::Holds(identity)) if never_was_a_member(world, record, report, identity) => {
-                Some(identity.clone())
+                Some(OldData::Of(identity.clone()))
+            }
+            // Likewise, and nobody ever heard its identity. Who in the ring is nobody's stops every join further down.
+            Some(VolumeState::Begun(operation)) if was_given_up(record, report, &claim) => {
+                Some(OldData::BegunUnder(operation.clone()))
             }
             Some(VolumeState::Holds(identity)) => {
                 plan.note(
@@ -300,7 +313,7 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
                 );
                 continue;
             }
-            Some(VolumeState::HoldsUnknown) => {
+            Some(VolumeState::HoldsUnknown | VolumeState::Begun(_)) => {
                 plan.note(
                     Verdict::Refuse,
                     name,

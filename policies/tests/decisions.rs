@@ -6,7 +6,7 @@ use policies::world::{ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts,
 use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid, Voter};
-use protocol::order::{OrderKind, OrderName};
+use protocol::order::{OldData, OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
@@ -258,7 +258,10 @@ fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
     newcomer(&mut world, 3, VolumeState::Holds(identity(3)));
     let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
     record(&mut world).retired.insert(identity(3), retirement);
-    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(3)) }));
+    assert_eq!(
+        intent_of(&plan(&world)),
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(3))) })
+    );
 }
 
 #[test]
@@ -274,10 +277,34 @@ fn data_that_nobody_knows_is_never_started_or_moved() {
 }
 
 #[test]
+fn data_whose_identity_was_never_heard_is_moved_aside_if_this_clusters_join_began_it() {
+    let begun = OperationId::new("3-join-c-3");
+    let healthy_with = |volume: VolumeState| {
+        let mut world = healthy(&[0, 1, 2], 4);
+        newcomer(&mut world, 3, volume);
+        world
+    };
+    let mut world = healthy_with(VolumeState::Begun(begun.clone()));
+    let joins = Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::BegunUnder(begun.clone())) });
+    assert_eq!(intent_of(&plan(&world)), joins);
+    // Its claim holds, or held, a member's data after all.
+    let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
+    record(&mut world).retired.insert(identity(3), retirement);
+    assert_eq!(plan(&world).act, None);
+    // Another cluster began it.
+    let mut world = healthy_with(VolumeState::Begun(begun));
+    pilot(&mut world, 3).about.cluster = Some(protocol::id::ClusterId::new("another"));
+    assert_eq!(plan(&world).act, None);
+}
+
+#[test]
 fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_its_identity() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Holds(identity(42)));
-    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: Some(identity(42)) }));
+    assert_eq!(
+        intent_of(&plan(&world)),
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(42))) })
+    );
     pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]));
     assert_eq!(plan(&world).act, None);
 }

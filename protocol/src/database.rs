@@ -1,6 +1,6 @@
 //! What a driver sees of its own database process and, through it, of the others.
 
-use crate::id::DatabaseIdentity;
+use crate::id::{DatabaseIdentity, OperationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,4 +133,7 @@ pub enum VolumeState {
     HoldsUnknown,
     /// It could not be looked at.
     Unreadable,
+    /// Data that a start under this operation made, and whose identity was never heard. Only reports say so: what lies
+    /// on a volume does not tell who made it.
+    Begun(OperationId),
 }

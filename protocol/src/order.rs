@@ -34,8 +34,8 @@ pub enum OrderKind {
     Join {
         /// The cluster.
         cluster: ClusterId,
-        /// Data of this retired identity is moved aside first. Any other data on the volume refuses the order.
-        move_aside: Option<DatabaseIdentity>,
+        /// This data is moved aside first. Any other data on the volume refuses the order.
+        move_aside: Option<OldData>,
     },
     /// Hand the data over and leave for good. Irreversible once it streams.
     Leave {
@@ -46,6 +46,25 @@ pub enum OrderKind {
     EndAfterLeave,
     /// Drain and end; this member is expected back on its claim.
     EndAndReturn,
+}
+
+/// Data on a new member's volume that nobody needs any more. It is moved aside, never deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OldData {
+    /// That of an identity which is retired, or which no member ever saw.
+    Of(DatabaseIdentity),
+    /// What a start under this join left behind, which was given up before the identity was heard.
+    BegunUnder(OperationId),
+}
+
+impl std::fmt::Display for OldData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(identity) => write!(f, "{identity}"),
+            Self::BegunUnder(operation) => write!(f, "begun-under-{operation}"),
+        }
+    }
 }
 
 /// The kind of an order without its particulars, as reports repeat it.

@@ -2,6 +2,7 @@
 
 use crate::epoch::Epoch;
 use crate::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid, Voter};
+use crate::order::OldData;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -75,8 +76,8 @@ pub enum IntentKind {
     Join {
         /// Who joins.
         joiner: Voter,
-        /// Data of this retired identity lies on its claim and is moved aside first.
-        move_aside: Option<DatabaseIdentity>,
+        /// This data lies on its claim and is moved aside first.
+        move_aside: Option<OldData>,
     },
     /// A member hands its part over and goes.
     Leave {

@@ -10,7 +10,7 @@ use simulation::sandbox::client::{RowWriter, WriterSettings};
 use simulation::sandbox::direct::Member;
 use simulation::sandbox::distribution::{CassandraHome, Progress, ensure_cassandra};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -92,7 +92,7 @@ static ONE_CLUSTER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 const BOOT: Duration = Duration::from_secs(180);
 const NEWS: Duration = Duration::from_secs(60);
 
-async fn rig(folder: &TempDir, story: u8) -> RealCassandra {
+async fn rig(folder: &Folder, story: u8) -> RealCassandra {
     let home = tokio::task::spawn_blocking(|| ensure_cassandra(Progress::Shown))
         .await
         .expect("fetching does not panic")
@@ -102,8 +102,25 @@ async fn rig(folder: &TempDir, story: u8) -> RealCassandra {
     RealCassandra { home, folder: folder.path().to_owned(), network }
 }
 
-fn folder() -> TempDir {
-    tempfile::Builder::new().prefix("cassandra-driver-").tempdir().expect("folder")
+/// The folder of one run. One that failed is left to be looked at.
+struct Folder(Option<TempDir>);
+
+impl Folder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("until it is dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(folder) = self.0.take().filter(|_| std::thread::panicking()) {
+            println!("kept: {}", folder.keep().display());
+        }
+    }
+}
+
+fn folder() -> Folder {
+    Folder(Some(tempfile::Builder::new().prefix("cassandra-driver-").tempdir().expect("folder")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,10 +134,7 @@ async fn the_cassandra_driver_does_what_every_driver_must() {
                 println!("{:7.1} s  {step}", took.as_secs_f64());
             }
         }
-        Err(broken) => {
-            let kept = folder.keep();
-            panic!("{broken}\n(kept: {})", kept.display());
-        }
+        Err(broken) => panic!("{broken}"),
     }
 }
 

@@ -204,7 +204,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 9] = [
+const MENDED: [(u64, &str); 10] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -214,6 +214,7 @@ const MENDED: [(u64, &str); 9] = [
     (3095, "a joiner that came to own data as its pod was scaled away was waited for for ever"),
     (3096, "two members beyond the size, both without pods, waited for each other to serve"),
     (3113, "as 3095, with a short grace"),
+    (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
 ];
 
 #[test]

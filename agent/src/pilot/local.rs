@@ -166,7 +166,7 @@ impl Pilot {
         let identity = member.identity.clone();
         let lies_here = self.is_held()
             && match &self.volume {
-                Some(VolumeState::HoldsUnknown) => true,
+                Some(VolumeState::HoldsUnknown | VolumeState::Begun(_)) => true,
                 Some(VolumeState::Holds(found)) => *found == identity,
                 Some(VolumeState::Empty | VolumeState::Unreadable) | None => false,
             };
@@ -500,7 +500,7 @@ impl Pilot {
         match (&self.volume, &self.durable.identity) {
             (Some(VolumeState::Empty), _) => true,
             // A member's data waits for the API's word or that of peers; a retired identity's asks to come in anew.
-            (Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown), _) => {
+            (Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Begun(_)), _) => {
                 matches!(&self.learning.record, Some(Some(_)))
             }
             (Some(VolumeState::Unreadable) | None, _) => false,

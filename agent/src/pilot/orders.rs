@@ -8,7 +8,7 @@ use protocol::database::VolumeState;
 use protocol::epoch::Epoch;
 use protocol::id::{OperationId, PilotId, PilotName, Uid};
 use protocol::message::Message;
-use protocol::order::{Order, OrderKind, Outcome};
+use protocol::order::{OldData, Order, OrderKind, Outcome};
 use protocol::promise::{Promise, may_promise};
 use protocol::time::{Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -188,9 +188,9 @@ impl Pilot {
             OrderKind::Join { cluster, move_aside } => {
                 self.durable.cluster = Some(cluster);
                 match move_aside.filter(|_| self.durable.begun_under.as_ref() != Some(&order.operation)) {
-                    Some(identity) => {
+                    Some(data) => {
                         self.local.then_join = Some(order.operation.clone());
-                        let act = LocalAct::MoveAside { identity, operation: order.operation };
+                        let act = LocalAct::MoveAside { data, operation: order.operation };
                         effects.push(self.local_effect(act));
                     }
                     None => {
@@ -256,7 +256,15 @@ impl Pilot {
                 match &self.volume {
                     Some(VolumeState::Empty) => Ok(()),
                     Some(VolumeState::Holds(_) | VolumeState::HoldsUnknown) if begun => Ok(()),
-                    Some(VolumeState::Holds(identity)) if move_aside.as_ref() == Some(identity) => Ok(()),
+                    Some(VolumeState::Holds(identity)) if matches!(move_aside, Some(OldData::Of(old)) if old == identity) => {
+                        Ok(())
+                    }
+                    Some(VolumeState::HoldsUnknown)
+                        if matches!(move_aside, Some(OldData::BegunUnder(old))
+                            if self.durable.begun_under.as_ref() == Some(old)) =>
+                    {
+                        Ok(())
+                    }
                     Some(_) | None => Err("the volume holds what the order does not name".to_owned()),
                 }
             }

@@ -3,7 +3,7 @@
 use super::Pilot;
 use crate::effect::Effect;
 use policies::plan::Verdict;
-use protocol::database::DatabasePhase;
+use protocol::database::{DatabasePhase, VolumeState};
 use protocol::launcher::ProcessState;
 use protocol::report::{About, Brief, DatabaseReport, MeshReport, Report, Role};
 use protocol::time::Timestamp;
@@ -36,7 +36,7 @@ impl Pilot {
             database: DatabaseReport {
                 phase,
                 identity: self.database.identity.clone().or_else(|| self.durable.identity.clone()),
-                volume: self.volume.clone(),
+                volume: self.volume_told(),
                 version: self.database.version.clone(),
                 pid: match process {
                     Some(
@@ -108,6 +108,14 @@ impl Pilot {
         self.published = Some(report.clone());
         self.published_at = now;
         self.out.push(Effect::Publish(Box::new(report)));
+    }
+
+    /// What lies on the volume; of data whose identity nobody knows, under which operation it was begun here.
+    fn volume_told(&self) -> Option<VolumeState> {
+        match (&self.volume, &self.durable.begun_under, &self.durable.identity) {
+            (Some(VolumeState::HoldsUnknown), Some(operation), None) => Some(VolumeState::Begun(operation.clone())),
+            (volume, _, _) => volume.clone(),
+        }
     }
 }
 

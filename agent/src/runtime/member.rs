@@ -162,12 +162,12 @@ pub async fn act(
         LocalAct::EndAfterLeave { operation } => Ask::EndAfterLeave { operation },
         LocalAct::DrainAndStop => Ask::DrainAndStop,
         LocalAct::Deadline(left) => Ask::Deadline { left },
-        LocalAct::MoveAside { identity, operation } => {
-            let label = format!("{operation}-{identity}");
+        LocalAct::MoveAside { data, operation } => {
+            let label = format!("{operation}-{data}");
             let label: String = label.chars().take(100).collect();
             return match tokio::task::spawn_blocking(move || driver.move_aside(&label)).await {
                 Ok(Ok(moved)) => {
-                    tracing::info!(?moved, "the data of a retired identity was moved aside");
+                    tracing::info!(?moved, "old data was moved aside");
                     Ok(())
                 }
                 Ok(Err(error)) => Err(error.to_string()),

@@ -64,7 +64,7 @@ pub(super) fn move_aside(volume: &Path, label: &str) -> Result<MovedAside, Volum
     }
     match look(volume) {
         VolumeState::Empty => return Ok(MovedAside::Nothing),
-        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Unreadable => {}
+        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Begun(_) | VolumeState::Unreadable => {}
     }
     fs::create_dir_all(&retired).map_err(|e| failed("make", &retired, e))?;
     fs::rename(&data, &target).map_err(|e| failed("move", &data, e))?;
