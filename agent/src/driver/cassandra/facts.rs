@@ -133,6 +133,12 @@ pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> V
     }
     let owners: BTreeSet<DatabaseIdentity> =
         rows.peers.iter().filter_map(|p| p.host_id.as_deref()).map(DatabaseIdentity::new).collect();
+    // Two members that change addresses within a minute: one that starts hears of the other's old address from its peers'
+    // gossip, and may take that for the newer one. Whatever it then sends to that member goes nowhere.
+    let held_elsewhere = |identity: &DatabaseIdentity, at: IpAddr| {
+        let held = || rows.peers.iter().filter(|p| p.host_id.as_deref() == Some(identity.as_str()));
+        held().next().is_some() && held().all(|p| p.address != at)
+    };
     let mut ring: BTreeMap<DatabaseIdentity, RingMember> = BTreeMap::new();
     for (identity, row) in &latest {
         let grows = heartbeats.observe(now, identity, (row.generation, row.heartbeat));
@@ -145,8 +151,8 @@ pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> V
         };
         let up = if own == Some(identity.as_str()) {
             Some(true)
-        } else if matches!(status, RingStatus::Shutdown) {
-            // It said so itself.
+        } else if matches!(status, RingStatus::Shutdown) || held_elsewhere(identity, row.address) {
+            // It said so itself, or lives where this database does not look for it.
             Some(false)
         } else {
             grows

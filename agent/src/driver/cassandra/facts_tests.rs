@@ -118,6 +118,21 @@ fn a_member_under_two_addresses_is_one_member_in_its_latest_life() {
 }
 
 #[test]
+fn a_member_held_at_an_address_it_has_left_is_not_up_however_its_heart_beats() {
+    let look = |beat: i32, held_at: u8| {
+        let gossip =
+            vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 900), gossip(3, Some(OTHER), Some("NORMAL,2"), 2, beat)];
+        rows(gossip, vec![peer(held_at, OTHER)])
+    };
+    for (held_at, up) in [(3, true), (2, false)] {
+        let mut heartbeats = Heartbeats::default();
+        ring(&look(1, held_at), seconds(0), &mut heartbeats);
+        let seen = ring(&look(2, held_at), seconds(1), &mut heartbeats);
+        assert_eq!(line(&seen, OTHER), (RingStatus::Normal, Some(up)));
+    }
+}
+
+#[test]
 fn an_owner_that_gossip_does_not_know_stays_a_member() {
     let without_row = rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)], vec![peer(2, OTHER)]);
     let without_status =
