@@ -5,8 +5,8 @@ use agent::event::{CallId, Event};
 use agent::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
 use agent::pilot::durable::{Durable, Obeyed};
 use agent::pilot::{Pilot, Rules, Setup};
-use policies::decide::Bounds;
-use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion, SetFacts};
+use policies::decide::{Limits, Roll};
+use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion, SetFacts, Template};
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId, PilotName, Uid, Voter};
@@ -21,6 +21,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SECOND: u64 = 1_000;
+
+/// No pause between operations: the tests are about other things.
+const LIMITS: Limits = Limits {
+    min: 1,
+    max: 9,
+    settle: Duration::ZERO,
+    rollout: Roll { max_unavailable: 1, settle: Duration::ZERO, stop_after: 1 },
+};
 
 fn name(ordinal: u32) -> PilotName {
     PilotName::parse(&format!("c-{ordinal}")).expect("valid")
@@ -117,7 +125,7 @@ impl Story {
                 renew_every: Duration::from_secs(2),
                 margin: Duration::from_secs(1),
                 step: Duration::from_secs(1),
-                bounds: Bounds { min: 1, max: 9 },
+                limits: LIMITS,
                 hash: "policy".to_owned(),
             },
             durable,
@@ -199,6 +207,8 @@ impl Story {
                 object: object("c", "set"),
                 replicas: u32::try_from(self.members.len()).expect("few"),
                 start: 0,
+                revision: None,
+                template: Template::default(),
             }))),
             Call::ListPods => Some(Answer::Pods(BTreeMap::new())),
             Call::ListClaims => Some(Answer::Claims(BTreeMap::new())),
@@ -207,6 +217,8 @@ impl Story {
             | Call::StampSet(_)
             | Call::Scale(..)
             | Call::MarkClaim(..)
+            | Call::StampPod(_)
+            | Call::EvictPod(_)
             | Call::GetOwnPod
             | Call::PostEvent(_) => None,
         }
@@ -542,7 +554,7 @@ fn the_lease_holds_for_what_was_written_and_not_for_what_the_policy_says_since()
         renew_every: Duration::from_secs(2),
         margin: Duration::from_secs(1),
         step: Duration::from_secs(1),
-        bounds: Bounds { min: 1, max: 9 },
+        limits: LIMITS,
         hash: "longer".to_owned(),
     };
     story.tell(Event::Policy(Box::new(longer)));

@@ -3,18 +3,51 @@
 //! Level-triggered: nothing is remembered but the record, so a new coordinator carries on where the last one ended.
 
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::policy::Policy;
 use crate::world::{RecordFacts, World};
-use crate::{join, leave, marks};
+use crate::{join, leave, marks, restart};
+use humantime::format_duration;
 use protocol::record::{ClusterRecord, Condition, Intent, IntentKind};
 use protocol::report::OperationReport;
+use std::time::Duration;
 
-/// The sizes a cluster may have by policy.
+/// What the policy allows a coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct Limits {
     /// Fewest members.
     pub min: u32,
     /// Most members.
     pub max: u32,
+    /// The pause after an operation before a member may join or leave.
+    pub settle: Duration,
+    /// How members are restarted.
+    pub rollout: Roll,
+}
+
+/// How members are restarted to a changed template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roll {
+    /// So many may be unavailable, the one restarted included.
+    pub max_unavailable: u32,
+    /// The pause after an operation before the next restart.
+    pub settle: Duration,
+    /// After so many that did not come back the roll stops.
+    pub stop_after: u32,
+}
+
+impl From<&Policy> for Limits {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            min: policy.scale.bounds.min,
+            max: policy.scale.bounds.max,
+            settle: policy.scale.settle,
+            rollout: Roll {
+                max_unavailable: policy.rollout.max_unavailable,
+                settle: policy.rollout.settle,
+                stop_after: policy.rollout.stop_after,
+            },
+        }
+    }
 }
 
 /// The type of the condition that says a size was asked for and is not carried out.
@@ -24,7 +57,7 @@ pub const SIZE_REFUSED: &str = "SizeRefused";
 ///
 /// # Errors
 /// When an object carries a higher epoch: the decider is not the coordinator any more.
-pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+pub fn decide(limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     let plan = Plan::default();
     let record = &facts.record;
     if record.epoch < world.epoch {
@@ -36,12 +69,12 @@ pub fn decide(bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
         return Ok(plan.act(Act::StampSet(set), subject, Rule::StampFirst, "the set carries an older epoch"));
     }
     match &record.intent {
-        Some(intent) => carry_on(plan, bounds, world, facts, intent),
-        None => begin(plan, bounds, world, facts),
+        Some(intent) => carry_on(plan, limits, world, facts, intent),
+        None => begin(plan, limits, world, facts),
     }
 }
 
-fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     plan.operation = Some(OperationReport {
         operation: intent.operation.clone(),
         kind: intent.kind.word().to_owned(),
@@ -59,7 +92,8 @@ fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, 
         IntentKind::Join { joiner, move_aside } => {
             join::carry_on(plan, world, facts, intent, joiner, move_aside.as_ref())
         }
-        IntentKind::Leave { .. } => leave::carry_on(plan, bounds, world, facts, intent),
+        IntentKind::Leave { .. } => leave::carry_on(plan, limits, world, facts, intent),
+        IntentKind::Restart { member, pod } => restart::carry_on(plan, limits, world, facts, member, pod),
     }?;
     if let (Some(operation), Some(reason)) = (&mut plan.operation, plan.reasons.last()) {
         operation.step = reason.fact.chars().take(200).collect();
@@ -67,18 +101,27 @@ fn carry_on(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, 
     Ok(plan)
 }
 
-fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
         return Ok(plan);
     }
     if let Some(plan) = marks::next(&plan, world, &facts.record)? {
         return Ok(plan);
     }
-    let plan = leave::begin(plan, bounds, world, facts)?;
+    let plan = leave::begin(plan, limits, world, facts)?;
     if plan.act.is_some() || plan.reasons.iter().any(|r| r.verdict == Verdict::Wait) {
         return Ok(plan);
     }
-    join::begin(plan, bounds, world, facts)
+    let plan = join::begin(plan, limits, world, facts)?;
+    if plan.act.is_some() || plan.reasons.iter().any(|r| r.verdict == Verdict::Wait) {
+        return Ok(plan);
+    }
+    restart::begin(plan, limits, world, facts)
+}
+
+/// Why the next member may not join or leave yet, after the operation before; `None` where it may.
+pub(crate) fn settling(settle: Duration, world: &World) -> Option<String> {
+    (world.quiet_for < settle).then(|| format!("{} pass after an operation before the next", format_duration(settle)))
 }
 
 /// A plan that writes the record after `change`.

@@ -1,6 +1,6 @@
 //! New members: one at a time, by grant, confirmed by those who are members already.
 
-use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
+use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling, write};
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{
     PeersSay, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
@@ -227,7 +227,7 @@ fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid) -> bool {
 }
 
 /// Whether a new member may begin to join, and which.
-pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
     let declared = world.set.declared();
     if let Some(stale) = record.roster.iter().find(|v| {
@@ -328,10 +328,10 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
             }
         };
         let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
-        if size >= bounds.max {
+        if size >= limits.max {
             let message = format!(
                 "{} members are wanted, the policy allows {}: {name} stays held",
-                world.set.replicas, bounds.max
+                world.set.replicas, limits.max
             );
             if !refusal_is_recorded(record, &message) {
                 return write(
@@ -352,6 +352,9 @@ pub(crate) fn begin(mut plan: Plan, bounds: Bounds, world: &World, facts: &Recor
                 Rule::OneOldLease,
                 "an order of the coordinator before may still run: waiting one old Lease",
             ));
+        }
+        if let Some(why) = settling(limits.settle, world) {
+            return Ok(plan.wait(name, Rule::Settle, why));
         }
         if let Some(why) = not_all_serving(world, record, None) {
             return Ok(plan.wait(name, Rule::AllServing, why));

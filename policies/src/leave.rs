@@ -1,6 +1,6 @@
 //! Members that go: for good only by grant under an intent, else to return.
 
-use crate::decide::{Bounds, open, record_refusal, refusal_is_recorded, write};
+use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling, write};
 use crate::marks::{mark, without_voter};
 use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, replication, schema_unsettled, strangers};
 use crate::plan::{Act, ClaimMarks, Decision, Plan, Rule, Verdict};
@@ -15,7 +15,7 @@ use protocol::report::Report;
 pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &ClusterRecord) -> Option<Plan> {
     let leaving = record.intent.as_ref().map(|i| match &i.kind {
         IntentKind::Leave { leaver, .. } => Some(&leaver.name),
-        IntentKind::Form { .. } | IntentKind::Join { .. } => None,
+        IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => None,
     });
     for name in world.set.declared() {
         if leaving.flatten() == Some(&name) || !world.pods.get(&name).is_some_and(|p| p.terminating) {
@@ -63,19 +63,19 @@ fn surplus<'a>(world: &World, record: &'a ClusterRecord) -> Option<(&'a PilotNam
 }
 
 /// The least size allowed, where less is wanted. Nothing is said where replication is not known.
-fn never_allowed(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rule, u32)> {
+fn never_allowed(limits: Limits, world: &World, record: &ClusterRecord) -> Option<(Rule, u32)> {
     let factor = replication(world, record)?;
     let (rule, least) =
-        if factor > bounds.min { (Rule::ReplicasKeepHomes, factor) } else { (Rule::Bounds, bounds.min) };
+        if factor > limits.min { (Rule::ReplicasKeepHomes, factor) } else { (Rule::Bounds, limits.min) };
     (world.set.replicas < least).then_some((rule, least))
 }
 
 /// Why one member fewer is not allowed; `None` where it is.
-fn too_few(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rule, String)> {
+fn too_few(limits: Limits, world: &World, record: &ClusterRecord) -> Option<(Rule, String)> {
     let size = u32::try_from(record.members.len()).unwrap_or(u32::MAX);
     let left = size.saturating_sub(1);
-    if left < bounds.min {
-        return Some((Rule::Bounds, format!("{left} members would stay, the policy wants at least {}", bounds.min)));
+    if left < limits.min {
+        return Some((Rule::Bounds, format!("{left} members would stay, the policy wants at least {}", limits.min)));
     }
     match replication(world, record) {
         Some(factor) if left < factor => Some((
@@ -88,20 +88,20 @@ fn too_few(bounds: Bounds, world: &World, record: &ClusterRecord) -> Option<(Rul
 }
 
 /// Whether a member beyond the size may begin to leave.
-pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts) -> Decision {
+pub(crate) fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
     let Some((name, ordinal, member)) = surplus(world, record) else {
         return Ok(plan);
     };
     // A size that will never be allowed is answered at once, not when the last allowed leave is over: until then the
     // pods beyond it would end one by one, and nobody would bring them back.
-    let beyond = never_allowed(bounds, world, record).map(|(rule, least)| {
+    let beyond = never_allowed(limits, world, record).map(|(rule, least)| {
         let why = format!("{} members are wanted, at least {least} are needed", world.set.replicas);
         (rule, why, least.min(world.set.size_including(ordinal)))
     });
     let refused = match beyond {
         Some(beyond) => Some(beyond),
-        None => too_few(bounds, world, record).map(|(rule, why)| (rule, why, world.set.size_including(ordinal))),
+        None => too_few(limits, world, record).map(|(rule, why)| (rule, why, world.set.size_including(ordinal))),
     };
     if let Some((rule, why, size)) = refused {
         if rule == Rule::UnknownHolds {
@@ -125,6 +125,9 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
             Rule::OneOldLease,
             "an order of the coordinator before may still run: waiting one old Lease",
         ));
+    }
+    if let Some(why) = settling(limits.settle, world) {
+        return Ok(plan.wait(name, Rule::Settle, why));
     }
     // Without its pod the leave can only begin with bringing it back, and others beyond the size with it: to wait for
     // them to serve would be to wait for ever. Before the leave is granted all of them are asked for again.
@@ -151,7 +154,7 @@ pub(crate) fn begin(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFac
 }
 
 /// A leave, until peers have confirmed it, the pod has ended and the size has fallen.
-pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
     let IntentKind::Leave { leaver, identity, size_after, raised, granted } = &intent.kind else {
         return Ok(plan);
@@ -231,7 +234,7 @@ pub(crate) fn carry_on(plan: Plan, bounds: Bounds, world: &World, facts: &Record
             "an order of the coordinator before may still run: waiting one old Lease",
         ));
     }
-    if let Some((rule, why)) = too_few(bounds, world, record) {
+    if let Some((rule, why)) = too_few(limits, world, record) {
         if rule == Rule::UnknownHolds || *granted {
             return Ok(plan.wait(name, rule, format!("it is not told to leave as long as this holds: {why}")));
         }

@@ -13,5 +13,6 @@ mod peers;
 pub mod plan;
 pub mod policy;
 pub mod reference;
+mod restart;
 pub mod setting;
 pub mod world;

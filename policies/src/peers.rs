@@ -4,7 +4,7 @@ use crate::world::World;
 use protocol::database::{DatabasePhase, RingMember, RingStatus};
 use protocol::id::{DatabaseIdentity, PilotName};
 use protocol::record::ClusterRecord;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What peers say of one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +162,34 @@ pub(crate) fn not_all_serving(world: &World, record: &ClusterRecord, left_out: O
         }
     }
     None
+}
+
+/// Members, but the one left out, that do not serve, or that one which serves does not see up; with the reason.
+pub(crate) fn away(world: &World, record: &ClusterRecord, left_out: &PilotName) -> BTreeMap<PilotName, String> {
+    let counted = || record.members.iter().filter(|(n, _)| *n != left_out);
+    let mut away = BTreeMap::new();
+    for (name, _) in counted() {
+        let why = match world.live_report(name) {
+            None => format!("the pilot of {name} has not been heard"),
+            Some(report) if report.database.phase != DatabasePhase::Serving => {
+                format!("{name} is {}", phase_word(report.database.phase))
+            }
+            Some(report) => match &report.ring {
+                None => format!("the database of {name} has not told its ring"),
+                Some(ring) => {
+                    for (other, member) in counted().filter(|(n, _)| *n != name) {
+                        let up = |l: &&RingMember| l.status == RingStatus::Normal && l.up == Some(true);
+                        if ring.iter().find(|l| l.identity == member.identity).filter(up).is_none() {
+                            away.entry(other.clone()).or_insert_with(|| format!("{name} does not see {other} up"));
+                        }
+                    }
+                    continue;
+                }
+            },
+        };
+        away.insert(name.clone(), why);
+    }
+    away
 }
 
 /// Why it is not certain that all members have one schema; `None` where it is.

@@ -21,6 +21,10 @@ pub enum Act {
     Scale(Target, u32),
     /// Writes on a claim whose data it holds.
     MarkClaim(Target, ClaimMarks),
+    /// Writes the epoch on a pod, so that an earlier coordinator's eviction of it is refused.
+    StampPod(Target),
+    /// Asks for a pod's end, within the budgets that users set.
+    Evict(Target),
     /// Orders something of a pilot.
     Order {
         /// To whom.
@@ -108,6 +112,12 @@ pub enum Rule {
     StampFirst,
     /// What is not known is neither healthy nor gone.
     UnknownHolds,
+    /// After a change some time passes before the next.
+    Settle,
+    /// Pods follow their template one after the other, within what may be unavailable.
+    RollInBudget,
+    /// A roll stops at members that do not come back.
+    RollStops,
 }
 
 impl Rule {
@@ -120,6 +130,9 @@ impl Rule {
             Self::SchemaAgreed => "SchemaAgreed",
             Self::ReplicasKeepHomes => "ReplicasKeepHomes",
             Self::Bounds => "Bounds",
+            Self::Settle => "Settle",
+            Self::RollInBudget => "RollInBudget",
+            Self::RollStops => "RollStops",
             Self::LeaveByGrant => "LeaveByGrant",
             Self::ReturnOnClaim => "ReturnOnClaim",
             Self::UnfinishedLeave => "UnfinishedLeave",

@@ -9,6 +9,7 @@ use protocol::record::ClusterRecord;
 use protocol::report::Report;
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// The version that a read saw, opaque.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,10 @@ pub struct SetFacts {
     pub replicas: u32,
     /// The ordinal of its first pod.
     pub start: u32,
+    /// The template's revision; unknown while the set's controller has not looked at its latest change.
+    pub revision: Option<String>,
+    /// What the template says.
+    pub template: Template,
 }
 
 impl SetFacts {
@@ -112,6 +117,30 @@ pub struct PodFacts {
     pub object: ObjectRead,
     /// It has been told to end; that cannot be withdrawn.
     pub terminating: bool,
+    /// The revision of the template that it was made from.
+    pub revision: Option<String>,
+    /// What it was made with.
+    pub template: Template,
+    /// Not all of its containers have ever run: it is not scheduled, or an image cannot be had.
+    pub pending: bool,
+}
+
+/// What a restart can change of a pod: its containers but for the sidecars, each as one short digest, and when a user
+/// last asked for a restart. A sidecar is not part of it: its image is changed in place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    /// Digests of the containers by name.
+    pub containers: BTreeMap<String, String>,
+    /// The annotation that `kubectl rollout restart` writes.
+    pub restarted: Option<String>,
+}
+
+impl Template {
+    /// Whether a pod made with `made` differs from this. Containers that somebody else put into the pod do not count.
+    fn differs_from(&self, made: &Self) -> bool {
+        self.restarted != made.restarted
+            || self.containers.iter().any(|(name, digest)| made.containers.get(name) != Some(digest))
+    }
 }
 
 /// One claim of the set.
@@ -169,9 +198,20 @@ pub struct World {
     pub told_to_return: BTreeSet<PilotName>,
     /// Steps that destroy or change membership must wait: a coordinator before us may still have an order running.
     pub patience: bool,
+    /// For so long the decider has seen no operation under way. A new coordinator begins at nothing.
+    pub quiet_for: Duration,
 }
 
 impl World {
+    /// Whether this pod was made from another template than the set has now: by its revision and by what it says. A pod
+    /// that the API server itself changes at creation differs for ever; its revision tells that nothing is to be gained.
+    pub fn is_outdated(&self, pod: &PodFacts) -> bool {
+        match (&self.set.revision, &pod.revision) {
+            (Some(wanted), Some(made)) => wanted != made && self.set.template.differs_from(&pod.template),
+            (None, _) | (_, None) => false,
+        }
+    }
+
     /// The report of a live pilot whose pod is the one the API shows.
     pub fn live_report(&self, name: &PilotName) -> Option<&Report> {
         let facts = self.pilots.get(name)?;

@@ -1,8 +1,10 @@
 //! What a coordinator decides in the situations an operator would name, one world and one plan each.
 
-use policies::decide::{Bounds, SIZE_REFUSED, decide};
+use policies::decide::{Limits, Roll, SIZE_REFUSED, decide};
 use policies::plan::{Act, ClaimMarks, Plan, Rule, Verdict};
-use policies::world::{ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, World};
+use policies::world::{
+    ClaimFacts, ObjectRead, PilotFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, Template, World,
+};
 use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid, Voter};
@@ -11,8 +13,14 @@ use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retireme
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-const BOUNDS: Bounds = Bounds { min: 1, max: 100 };
+const LIMITS: Limits = Limits {
+    min: 1,
+    max: 100,
+    settle: Duration::from_secs(5),
+    rollout: Roll { max_unavailable: 1, settle: Duration::from_secs(30), stop_after: 1 },
+};
 const EPOCH: Epoch = Epoch(5);
 
 fn name(ordinal: u32) -> PilotName {
@@ -29,6 +37,10 @@ fn claim(ordinal: u32) -> Uid {
 
 fn voter(ordinal: u32) -> Voter {
     Voter { name: name(ordinal), claim: claim(ordinal) }
+}
+
+fn template(image: &str) -> Template {
+    Template { containers: BTreeMap::from([("database".to_owned(), image.to_owned())]), restarted: None }
 }
 
 fn object(name: &str) -> ObjectRead {
@@ -107,7 +119,13 @@ fn healthy(members: &[u32], replicas: u32) -> World {
     };
     let mut world = World {
         epoch: EPOCH,
-        set: SetFacts { object: object("c"), replicas, start: 0 },
+        set: SetFacts {
+            object: object("c"),
+            replicas,
+            start: 0,
+            revision: Some("new".into()),
+            template: template("new"),
+        },
         pods: BTreeMap::new(),
         claims: BTreeMap::new(),
         record: Some(RecordFacts { object: object("c-pilots"), record }),
@@ -115,6 +133,7 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         lease_cluster: Some(ClusterId::new("k")),
         told_to_return: BTreeSet::new(),
         patience: false,
+        quiet_for: Duration::from_secs(3600),
     };
     for n in members {
         add(&mut world, *n, report(*n, ring(members)));
@@ -127,7 +146,13 @@ fn healthy(members: &[u32], replicas: u32) -> World {
 }
 
 fn add(world: &mut World, ordinal: u32, report: Report) {
-    let pod = PodFacts { object: object(&format!("c-{ordinal}")), terminating: false };
+    let pod = PodFacts {
+        object: object(&format!("c-{ordinal}")),
+        terminating: false,
+        revision: Some("new".into()),
+        template: template("new"),
+        pending: false,
+    };
     world.pods.insert(name(ordinal), pod);
     let mut read = object(&format!("data-c-{ordinal}"));
     read.uid = claim(ordinal);
@@ -157,13 +182,21 @@ fn record(world: &mut World) -> &mut ClusterRecord {
 }
 
 fn plan(world: &World) -> Plan {
-    decide(BOUNDS, world, world.record.as_ref().expect("there")).expect("coordinates")
+    decide(LIMITS, world, world.record.as_ref().expect("there")).expect("coordinates")
 }
 
 fn intent_of(plan: &Plan) -> Option<IntentKind> {
     match &plan.act {
         Some(Act::WriteRecord(_, record)) => record.intent.as_ref().map(|i| i.kind.clone()),
-        Some(Act::CreateRecord(_) | Act::StampSet(_) | Act::Scale(..) | Act::MarkClaim(..) | Act::Order { .. })
+        Some(
+            Act::CreateRecord(_)
+            | Act::StampSet(_)
+            | Act::Scale(..)
+            | Act::MarkClaim(..)
+            | Act::StampPod(_)
+            | Act::Evict(_)
+            | Act::Order { .. },
+        )
         | None => None,
     }
 }
@@ -262,6 +295,166 @@ fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
         intent_of(&plan(&world)),
         Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(3))) })
     );
+}
+
+/// The plan under other limits.
+fn plan_under(limits: Limits, world: &World) -> Plan {
+    decide(limits, world, world.record.as_ref().expect("a record")).expect("not outranked")
+}
+
+/// The pods of these members were made from an older template.
+fn outdated(world: &mut World, members: &[u32]) {
+    for n in members {
+        let pod = world.pods.get_mut(&name(*n)).expect("a pod");
+        pod.revision = Some("old".into());
+        pod.template = template("old");
+    }
+}
+
+/// The record as a plan writes it.
+fn rewritten(plan: &Plan) -> Option<&ClusterRecord> {
+    match &plan.act {
+        Some(Act::WriteRecord(_, record)) => Some(record),
+        other => {
+            assert!(other.is_none(), "no other act is expected: {other:?}");
+            None
+        }
+    }
+}
+
+#[test]
+fn nothing_joins_or_leaves_before_the_pause_after_an_operation_is_over() {
+    let mut grow = healthy(&[0, 1, 2], 4);
+    newcomer(&mut grow, 3, VolumeState::Empty);
+    let shrink = healthy(&[0, 1, 2, 3], 3);
+    for mut world in [grow, shrink] {
+        world.quiet_for = Duration::from_secs(4);
+        assert!(waits_for(&plan(&world), Rule::Settle));
+        let quick = Limits { settle: Duration::from_secs(3), ..LIMITS };
+        assert!(intent_of(&plan_under(quick, &world)).is_some());
+    }
+}
+
+#[test]
+fn pods_of_an_older_template_are_made_anew_the_highest_ordinal_first() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    assert_eq!(plan(&world).act, None, "all are of the present template");
+    outdated(&mut world, &[0, 2]);
+    let kind = IntentKind::Restart { member: voter(2), pod: Uid::new("uid-c-2") };
+    assert_eq!(intent_of(&plan(&world)), Some(kind));
+}
+
+#[test]
+fn a_pod_that_only_its_revision_or_only_its_content_tells_apart_is_left_alone() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    outdated(&mut world, &[0, 1]);
+    // A sidecar was changed in place: the containers say the same.
+    world.pods.get_mut(&name(0)).expect("a pod").template = template("new");
+    // The API server changes each pod as it is made: another one would differ too.
+    world.pods.get_mut(&name(1)).expect("a pod").revision = Some("new".into());
+    assert_eq!(plan(&world).act, None);
+    // The set's controller has not looked at the change yet.
+    outdated(&mut world, &[0]);
+    world.set.revision = None;
+    assert_eq!(plan(&world).act, None);
+}
+
+#[test]
+fn the_next_restart_waits_for_the_rollouts_pause() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    outdated(&mut world, &[1]);
+    world.quiet_for = Duration::from_secs(20);
+    assert!(waits_for(&plan(&world), Rule::Settle));
+    let quick = Limits { rollout: Roll { settle: Duration::from_secs(10), ..LIMITS.rollout }, ..LIMITS };
+    assert!(intent_of(&plan_under(quick, &world)).is_some());
+}
+
+#[test]
+fn a_restart_begins_within_what_may_be_unavailable_and_what_replication_tolerates() {
+    let mut world = healthy(&[0, 1, 2, 3, 4], 5);
+    outdated(&mut world, &[4]);
+    pilot(&mut world, 0).database.phase = DatabasePhase::Restarting;
+    assert!(waits_for(&plan(&world), Rule::RollInBudget));
+    let two = Limits { rollout: Roll { max_unavailable: 2, ..LIMITS.rollout }, ..LIMITS };
+    assert!(waits_for(&plan_under(two, &world), Rule::RollInBudget), "three copies keep a quorum with one away");
+    for n in 0..5 {
+        pilot(&mut world, n).database.replication = Some(5);
+    }
+    assert!(intent_of(&plan_under(two, &world)).is_some(), "five copies keep one with two away");
+}
+
+/// A restart of member 2 under way.
+fn restarting(world: &mut World) {
+    let kind = IntentKind::Restart { member: voter(2), pod: Uid::new("uid-c-2") };
+    record(world).intent = Some(Intent { operation: OperationId::new("8-restart-c-2"), begun: EPOCH, kind });
+}
+
+/// Its new pod, with this phase of its database.
+fn in_a_new_pod(world: &mut World, ordinal: u32, phase: DatabasePhase) {
+    world.pods.get_mut(&name(ordinal)).expect("a pod").object.uid = Uid::new("anew");
+    pilot(world, ordinal).about.pod = Uid::new("anew");
+    pilot(world, ordinal).database.phase = phase;
+}
+
+#[test]
+fn a_pod_is_stamped_then_evicted_and_the_restart_ends_when_peers_see_the_member_again() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    outdated(&mut world, &[2]);
+    restarting(&mut world);
+    world.pods.get_mut(&name(2)).expect("a pod").object.stamp = Epoch(4);
+    assert!(matches!(plan(&world).act, Some(Act::StampPod(_))));
+    world.pods.get_mut(&name(2)).expect("a pod").object.stamp = EPOCH;
+    assert!(matches!(plan(&world).act, Some(Act::Evict(target)) if target.name() == "c-2"));
+    world.pods.get_mut(&name(2)).expect("a pod").terminating = true;
+    assert_eq!(plan(&world).act, None);
+
+    let mut world = healthy(&[0, 1, 2], 3);
+    restarting(&mut world);
+    in_a_new_pod(&mut world, 2, DatabasePhase::Starting);
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+    in_a_new_pod(&mut world, 2, DatabasePhase::Serving);
+    if let Some(line) = pilot(&mut world, 0).ring.as_mut().and_then(|r| r.get_mut(2)) {
+        line.up = Some(false);
+    }
+    assert!(waits_for(&plan(&world), Rule::PeersDecide));
+    if let Some(line) = pilot(&mut world, 0).ring.as_mut().and_then(|r| r.get_mut(2)) {
+        line.up = Some(true);
+    }
+    assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
+}
+
+#[test]
+fn a_template_put_back_before_the_eviction_leaves_the_pod_alone() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    restarting(&mut world);
+    assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
+}
+
+#[test]
+fn a_roll_stops_at_a_member_that_does_not_come_back_and_goes_on_when_the_template_is_mended() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    outdated(&mut world, &[0, 1]);
+    restarting(&mut world);
+    in_a_new_pod(&mut world, 2, DatabasePhase::CrashLooping);
+    let stopped = plan(&world);
+    assert_eq!(stopped.act, None);
+    assert!(stopped.reasons.iter().any(|r| r.verdict == Verdict::Refuse && r.rule == Rule::RollStops));
+    // The policy bears one: the operation ends, and what is unavailable decides about the next.
+    let bears = Limits { rollout: Roll { stop_after: 2, ..LIMITS.rollout }, ..LIMITS };
+    assert!(rewritten(&plan_under(bears, &world)).is_some_and(|r| r.intent.is_none()));
+    // Mended: the broken pod is of an older template again, and is made anew whoever else is away.
+    outdated(&mut world, &[2]);
+    let again = rewritten(&plan(&world)).and_then(|r| r.intent.clone()).map(|i| i.kind);
+    assert_eq!(again, Some(IntentKind::Restart { member: voter(2), pod: Uid::new("anew") }));
+}
+
+#[test]
+fn a_member_scaled_away_while_it_restarts_is_free_to_leave() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    let kind = IntentKind::Restart { member: voter(3), pod: Uid::new("uid-c-3") };
+    record(&mut world).intent = Some(Intent { operation: OperationId::new("8-restart-c-3"), begun: EPOCH, kind });
+    world.pods.get_mut(&name(3)).expect("a pod").terminating = true;
+    assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
 }
 
 #[test]
@@ -616,7 +809,7 @@ fn a_member_that_is_wanted_again_before_its_grant_stays() {
 fn whoever_finds_a_higher_stamp_is_not_the_coordinator() {
     let mut world = healthy(&[0, 1, 2], 3);
     world.set.object.stamp = Epoch(6);
-    assert!(decide(BOUNDS, &world, world.record.as_ref().expect("there")).is_err());
+    assert!(decide(LIMITS, &world, world.record.as_ref().expect("there")).is_err());
 }
 
 #[test]

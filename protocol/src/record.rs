@@ -95,6 +95,13 @@ pub enum IntentKind {
         #[serde(default)]
         granted: bool,
     },
+    /// A member's pod ends and is made again from the set's present template. Its data and its identity stay.
+    Restart {
+        /// Whose.
+        member: Voter,
+        /// Which of its pods: the one that has to go.
+        pod: Uid,
+    },
 }
 
 impl IntentKind {
@@ -104,6 +111,7 @@ impl IntentKind {
             Self::Form { founder } => founder,
             Self::Join { joiner, .. } => joiner,
             Self::Leave { leaver, .. } => leaver,
+            Self::Restart { member, .. } => member,
         }
     }
 
@@ -113,6 +121,7 @@ impl IntentKind {
             Self::Form { .. } => "form",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
+            Self::Restart { .. } => "restart",
         }
     }
 }

@@ -72,8 +72,8 @@ fn verb(call: &Call) -> &'static str {
     match call {
         Call::GetLease | Call::GetRecord | Call::GetSet | Call::GetOwnPod | Call::GetOwnClaim => "get",
         Call::ListPods | Call::ListClaims => "list",
-        Call::CreateLease(_) | Call::CreateRecord(_) | Call::PostEvent(_) => "create",
+        Call::CreateLease(_) | Call::CreateRecord(_) | Call::EvictPod(_) | Call::PostEvent(_) => "create",
         Call::ReplaceLease { .. } | Call::ReplaceRecord(..) => "update",
-        Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) => "patch",
+        Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) | Call::StampPod(_) => "patch",
     }
 }

@@ -68,6 +68,10 @@ pub enum Call {
     ListClaims,
     /// Writes on a claim.
     MarkClaim(Target, ClaimMarks),
+    /// Writes the epoch on a pod.
+    StampPod(Target),
+    /// Asks for a pod's end within its budgets.
+    EvictPod(Target),
     /// Reads the pilot's own pod.
     GetOwnPod,
     /// Reads the pilot's own claim.
@@ -107,6 +111,8 @@ impl Call {
             | Self::StampSet(_)
             | Self::Scale(..)
             | Self::MarkClaim(..)
+            | Self::StampPod(_)
+            | Self::EvictPod(_)
             | Self::PostEvent(_) => true,
         }
     }

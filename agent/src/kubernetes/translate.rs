@@ -1,12 +1,13 @@
 //! Calls into HTTP and answers into facts. Decides nothing.
 
 use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseContent, LeaseFacts, OwnPod};
-use policies::world::{ClaimFacts, ObjectRead, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target};
+use policies::world::{ClaimFacts, ObjectRead, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target, Template};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, PilotId, PilotName, Uid};
 use protocol::record::ClusterRecord;
 use protocol::time::Millis;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The annotation that carries the epoch of the last coordinator that wrote an object.
@@ -131,6 +132,25 @@ pub fn encode(names: &Names, call: &Call, wall: &str) -> Result<HttpCall, Failur
                 json!({ "metadata": guard(target, &marks) }),
             )
         }
+        Call::StampPod(target) => send(
+            "PATCH",
+            format!("{}/{}", core("pods"), target.name()),
+            MERGE,
+            json!({ "metadata": guard(target, &[]) }),
+        ),
+        Call::EvictPod(target) => send(
+            "POST",
+            format!("{}/{}/eviction", core("pods"), target.name()),
+            JSON,
+            json!({
+                "apiVersion": "policy/v1",
+                "kind": "Eviction",
+                "metadata": { "name": target.name(), "namespace": ns },
+                "deleteOptions": {
+                    "preconditions": { "uid": target.uid(), "resourceVersion": target.version().0 },
+                },
+            }),
+        ),
         Call::GetOwnPod => get(format!("{}/{}", core("pods"), names.pod)),
         Call::GetOwnClaim => get(format!("{}/{}", core("persistentvolumeclaims"), names.claim(&names.pod))),
         Call::PostEvent(event) => {
@@ -240,12 +260,16 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
             | Call::ReplaceRecord(..)
             | Call::StampSet(_)
             | Call::Scale(..)
-            | Call::MarkClaim(..) => return Err(Failure::Conflict(message())),
+            | Call::MarkClaim(..)
+            | Call::StampPod(_)
+            | Call::EvictPod(_) => return Err(Failure::Conflict(message())),
             Call::CreateLease(_) | Call::CreateRecord(_) | Call::ListPods | Call::ListClaims | Call::PostEvent(_) => {
                 return Err(Failure::Refused { status, message: message() });
             }
         },
         409 | 412 | 422 => return Err(Failure::Conflict(message())),
+        // A budget refuses the eviction: that is an answer.
+        429 if matches!(call, Call::EvictPod(_)) => return Err(Failure::Refused { status, message: message() }),
         408 | 429 | 500..=599 => {
             return Err(Failure::Ambiguous(format!("{status}: {}", message())));
         }
@@ -257,14 +281,7 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
         Call::GetLease | Call::CreateLease(_) | Call::ReplaceLease { .. } => Ok(Answer::Lease(Some(lease(body)?))),
         Call::GetRecord => Ok(Answer::Record(Some(Box::new(record(body)?)))),
         Call::GetSet => Ok(Answer::Set(Some(set(body)?))),
-        Call::ListPods => list(
-            body,
-            |name| names.pod_of(name),
-            |item| {
-                Ok(PodFacts { object: object(item)?, terminating: item["metadata"]["deletionTimestamp"].is_string() })
-            },
-        )
-        .map(Answer::Pods),
+        Call::ListPods => list(body, |name| names.pod_of(name), pod).map(Answer::Pods),
         Call::ListClaims => list(body, |name| names.pod_of_claim(name), claim).map(Answer::Claims),
         Call::GetOwnPod => {
             let deleted = body["metadata"]["deletionTimestamp"].is_string();
@@ -280,6 +297,8 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
         | Call::StampSet(_)
         | Call::Scale(..)
         | Call::MarkClaim(..)
+        | Call::StampPod(_)
+        | Call::EvictPod(_)
         | Call::PostEvent(_) => Ok(Answer::Written),
     }
 }
@@ -389,7 +408,48 @@ fn set(body: &Value) -> Result<SetFacts, Failure> {
         object: object(body)?,
         replicas: count(&body["spec"]["replicas"], 1)?,
         start: count(&body["spec"]["ordinals"]["start"], 0)?,
+        // Of a controller that has not looked at the latest change the revision is that of an earlier template.
+        revision: body["status"]["updateRevision"]
+            .as_str()
+            .filter(|_| body["status"]["observedGeneration"] == body["metadata"]["generation"])
+            .map(str::to_owned),
+        template: template(&body["spec"]["template"]),
     })
+}
+
+fn pod(body: &Value) -> Result<PodFacts, Failure> {
+    Ok(PodFacts {
+        object: object(body)?,
+        terminating: body["metadata"]["deletionTimestamp"].is_string(),
+        revision: body["metadata"]["labels"]["controller-revision-hash"].as_str().map(str::to_owned),
+        template: template(body),
+        pending: body["status"]["phase"] == "Pending",
+    })
+}
+
+/// Where admission mounts the token of the service account, in pods and not in their template.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What a restart can change, of a pod or of a template of pods.
+fn template(pod: &Value) -> Template {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|container| {
+        let name = container["name"].as_str()?.to_owned();
+        let mut container = container.clone();
+        if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+            mounts.retain(|mount| mount["mountPath"] != TOKEN);
+        }
+        if container["volumeMounts"].as_array().is_some_and(Vec::is_empty)
+            && let Some(fields) = container.as_object_mut()
+        {
+            fields.remove("volumeMounts");
+        }
+        let digest = Sha256::digest(container.to_string());
+        Some((name, digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()))
+    });
+    Template {
+        containers: containers.collect(),
+        restarted: annotation(pod, "kubectl.kubernetes.io/restartedAt").map(str::to_owned),
+    }
 }
 
 fn claim(body: &Value) -> Result<ClaimFacts, Failure> {

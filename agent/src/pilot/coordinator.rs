@@ -61,6 +61,8 @@ pub(crate) struct Leadership {
     last_world: Option<World>,
     /// Whom it told to drain and return, and when.
     told_to_return: BTreeMap<PilotName, Timestamp>,
+    /// Since then it has seen no operation under way.
+    quiet_since: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +124,7 @@ impl Leadership {
             degraded: None,
             last_world: None,
             told_to_return: BTreeMap::new(),
+            quiet_since: now,
         }
     }
 
@@ -440,11 +443,14 @@ impl Pilot {
             })
             .collect();
         pilots.insert(self.own().clone(), PilotFacts { liveness: Liveness::Live, report: own_report });
-        let bounds = self.setup.rules.bounds;
+        let limits = self.setup.rules.limits;
         let mint = self.setup.mint.clone();
         let Some(leading) = &mut self.leadership else {
             return;
         };
+        if record.as_ref().is_some_and(|facts| facts.record.intent.is_some()) {
+            leading.quiet_since = now;
+        }
         leading.told_to_return.retain(|_, at| now.since(*at) < TELL_AGAIN);
         let world = World {
             epoch: leading.epoch,
@@ -456,6 +462,7 @@ impl Pilot {
             lease_cluster: leading.lease.content.cluster.clone(),
             told_to_return: leading.told_to_return.keys().cloned().collect(),
             patience: now < leading.patience_until,
+            quiet_for: now.since(leading.quiet_since),
         };
         leading.roster = match &world.record {
             Some(facts) => facts.record.roster.clone(),
@@ -471,7 +478,7 @@ impl Pilot {
         };
         let plan = match &world.record {
             None => Ok(formation::found(&world, &mint)),
-            Some(facts) => decide::decide(bounds, &world, facts),
+            Some(facts) => decide::decide(limits, &world, facts),
         };
         leading.last_world = Some(world.clone());
         if let Some(facts) = &world.record {
@@ -523,6 +530,8 @@ impl Pilot {
             Act::StampSet(target) => Call::StampSet(target),
             Act::Scale(target, size) => Call::Scale(target, size),
             Act::MarkClaim(target, marks) => Call::MarkClaim(target, marks),
+            Act::StampPod(target) => Call::StampPod(target),
+            Act::Evict(target) => Call::EvictPod(target),
             Act::Order { to, pod, operation, kind } => {
                 if kind == OrderKind::EndAndReturn {
                     leading.told_to_return.insert(to.clone(), now);
@@ -593,6 +602,7 @@ fn act_word(act: &Act) -> String {
         Act::CreateRecord(_) => "founding".to_owned(),
         Act::WriteRecord(..) => "record".to_owned(),
         Act::StampSet(_) => "stamp".to_owned(),
+        Act::StampPod(target) | Act::Evict(target) => target.name().to_owned(),
         Act::Scale(_, size) => format!("size {size}"),
         Act::MarkClaim(target, _) => target.name().to_owned(),
         Act::Order { to, kind, .. } => format!("{} of {to}", kind.name()),
@@ -605,6 +615,7 @@ fn call_word(call: &Call) -> &'static str {
         Call::StampSet(_) => "stamp",
         Call::Scale(..) => "size",
         Call::MarkClaim(..) => "claim",
+        Call::StampPod(_) | Call::EvictPod(_) => "pod",
         Call::PostEvent(_) => "event",
         Call::CreateLease(_) | Call::ReplaceLease { .. } | Call::GetLease => "lease",
         Call::GetRecord | Call::GetSet | Call::ListPods | Call::ListClaims | Call::GetOwnPod | Call::GetOwnClaim => {

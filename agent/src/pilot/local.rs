@@ -359,7 +359,7 @@ impl Pilot {
         // A granted leave may be over although nobody has written it down yet: then only peers know.
         let may_have_left = record.intent.as_ref().is_some_and(|intent| match &intent.kind {
             IntentKind::Leave { identity: leaver, granted, .. } => leaver == identity && *granted,
-            IntentKind::Form { .. } | IntentKind::Join { .. } => false,
+            IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => false,
         });
         current && !may_have_left && !record.retired.contains_key(identity)
     }

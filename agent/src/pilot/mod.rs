@@ -23,7 +23,7 @@ use coordinator::Leadership;
 use decisions::Log;
 use durable::Durable;
 use pause::Chore;
-use policies::decide::Bounds;
+use policies::decide::Limits;
 use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, PilotId, PilotName, Uid};
@@ -46,8 +46,8 @@ pub struct Rules {
     pub margin: Duration,
     /// The candidate of rank k waits k of these.
     pub step: Duration,
-    /// The sizes allowed.
-    pub bounds: Bounds,
+    /// What a coordinator may do.
+    pub limits: Limits,
     /// The policy's hash, for reports.
     pub hash: String,
 }

@@ -18,7 +18,7 @@ use crate::pilot::{Pilot, Rules, Setup};
 use crate::stream::{Evidence, StreamEvent, StreamSettings, StreamStart, Streams, StreamsHandle};
 use api::Api;
 use member::{Place, Watched};
-use policies::decide::Bounds;
+use policies::decide::Limits;
 use policies::policy::Policy;
 use protocol::codec;
 use protocol::database::DatabasePhase;
@@ -93,7 +93,7 @@ fn rules(policy: &Policy) -> Rules {
         renew_every: policy.election.renew_every,
         margin: policy.election.margin,
         step: policy.election.step,
-        bounds: Bounds { min: policy.scale.bounds.min, max: policy.scale.bounds.max },
+        limits: Limits::from(policy),
         hash: policy.hash().to_string(),
     }
 }

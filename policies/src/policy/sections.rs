@@ -228,17 +228,17 @@ section! {
 }
 
 /// Bounds of [`Scale::settle`].
-pub const SCALE_SETTLE: Bounds<Duration> = Bounds { min: s(0), default: s(30), max: hours(1) };
+pub const SCALE_SETTLE: Bounds<Duration> = Bounds { min: s(0), default: s(5), max: hours(1) };
 
 section! {
     /// How far and how quickly the number of members may change.
     Scale at "spec.scale" in (p => p.scale), with { bounds: ScaleBounds }
 
-    /// How long the coordinator waits after a member joined or left before the next may.
+    /// How long the coordinator waits after an operation before a member may join or leave. A new coordinator waits as long.
     ///
-    /// Raising it costs time when several members are added; lowering it lets the next one start from a ring that not every peer has seen yet.
+    /// Raising it costs time when several members are added, also while a cluster forms; lowering it lets the next one start while caches, hints and clients still follow the change before.
     ///
-    /// Source: Cassandra's own `ring_delay_ms` of 30s, the time it gives a change of the ring to be known everywhere.
+    /// Source: every member must see every other one up before an operation ends and again before the next begins, and a Cassandra waits its `ring_delay_ms` of 30s within each; five seconds are five rounds of its gossip on top.
     "settle" settle: Duration = SCALE_SETTLE,
 }
 

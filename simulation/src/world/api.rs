@@ -156,6 +156,8 @@ pub(crate) fn word(call: &Call) -> String {
             None => format!("writes the record, {} members", record.members.len()),
         },
         Call::GetSet => "reads the set".to_owned(),
+        Call::StampPod(target) => format!("stamps the pod {} with {}", target.name(), target.epoch()),
+        Call::EvictPod(target) => format!("evicts {}", target.name()),
         Call::StampSet(target) => format!("stamps the set with {}", target.epoch()),
         Call::Scale(target, size) => format!("sets the size to {size} at epoch {}", target.epoch()),
         Call::ListPods => "lists pods".to_owned(),

@@ -232,12 +232,13 @@ impl Cluster {
 
     /// The uid and stamp of the object that a request is about.
     pub fn target(&self, path: &str) -> Option<(String, u64)> {
-        let name = path.trim_end_matches("/scale").rsplit('/').next()?;
+        let name = path.trim_end_matches("/scale").trim_end_matches("/eviction").rsplit('/').next()?;
         let kind = [
             ("/statefulsets/", KindId::STATEFUL_SETS),
             ("/configmaps/", KindId::CONFIG_MAPS),
             ("/persistentvolumeclaims/", KindId::CLAIMS),
             ("/leases/", KindId::LEASES),
+            ("/pods/", KindId::PODS),
         ]
         .into_iter()
         .find(|(part, _)| path.contains(part))?

@@ -156,7 +156,9 @@ impl Oracle {
             Call::ReplaceRecord(target, _)
             | Call::StampSet(target)
             | Call::Scale(target, _)
-            | Call::MarkClaim(target, _) => target.epoch().0,
+            | Call::MarkClaim(target, _)
+            | Call::StampPod(target)
+            | Call::EvictPod(target) => target.epoch().0,
             Call::GetLease
             | Call::GetRecord
             | Call::GetSet
@@ -167,7 +169,9 @@ impl Oracle {
             | Call::PostEvent(_) => return,
         };
         let creates = matches!(call, Call::CreateLease(_) | Call::CreateRecord(_));
-        let meta = http.body.as_ref().map(|b| &b["metadata"]);
+        let evicts = matches!(call, Call::EvictPod(_));
+        let meta =
+            http.body.as_ref().map(|b| if evicts { &b["deleteOptions"]["preconditions"] } else { &b["metadata"] });
         let guarded = meta.is_some_and(|m| m["uid"].is_string() && m["resourceVersion"].is_string());
         // The planted renewal breaks this by construction; it has to be found by what it does.
         if !creates && !guarded && self.planted != Some(Planted::BlindRenewal) {
@@ -225,7 +229,7 @@ impl Oracle {
                 }
                 self.record_epoch = stands;
             }
-            Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) => {}
+            Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) | Call::StampPod(_) | Call::EvictPod(_) => {}
             Call::GetLease
             | Call::GetRecord
             | Call::GetSet

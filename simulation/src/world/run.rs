@@ -4,7 +4,8 @@ use super::World;
 use super::oracle::Rule;
 use super::schedule::{Schedule, draw};
 use agent::pilot::Rules;
-use policies::decide::Bounds;
+use policies::decide::Limits;
+use policies::policy::Policy;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Options {
                 renew_every: Duration::from_secs(2),
                 margin: Duration::from_secs(1),
                 step: Duration::from_secs(1),
-                bounds: Bounds { min: 1, max: 50 },
+                limits: Limits::from(&Policy::default()),
                 hash: "model".to_owned(),
             },
             grace: 120,
