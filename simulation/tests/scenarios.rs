@@ -4,6 +4,7 @@ use simulation::world::World;
 use simulation::world::oracle::Rule;
 use simulation::world::run::{Options, Planted, minimise, report, run};
 use simulation::world::schedule::{Action, Whom};
+use std::collections::BTreeMap;
 
 fn world(options: Options) -> World {
     World::new(Options { aloud: std::env::var_os("ALOUD").is_some(), ..options })
@@ -52,6 +53,21 @@ fn a_cluster_forms_grows_and_shrinks_and_takes_a_kept_claim_again() {
         assert_eq!(size(&world), size_wanted as usize);
     }
     assert_eq!(world.kubernetes().record().map_or(0, |r| r.retired.len()), 2);
+}
+
+#[test]
+fn a_changed_template_rolls_every_member_once_and_one_at_a_time() {
+    let mut world = founded(12, 3);
+    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members));
+    world.act(&Action::Template(1));
+    until(&mut world, 60_000, "a restart begins", |w| w.kubernetes().record().is_some_and(|r| r.intent.is_some()));
+    // Whoever coordinates, the roll goes on.
+    world.act(&Action::KillAgent(Whom::Coordinator));
+    at_rest(&mut world, 900_000);
+    let once_more: BTreeMap<String, u64> = starts.into_iter().map(|(name, count)| (name, count + 1)).collect();
+    assert_eq!(world.database_starts(), once_more);
+    assert_eq!(world.kubernetes().record().map(|r| r.members), members, "the same members with the same identities");
+    assert_eq!(world.kubernetes().outdated(), None);
 }
 
 #[test]

@@ -174,6 +174,24 @@ impl Cluster {
         self.api.handle(time(now), request);
     }
 
+    /// A user changes the pod template.
+    pub fn change_template(&mut self, now: u64, version: u32) {
+        let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}");
+        let containers = json!([{"name": "database", "image": format!("model:{version}")}]);
+        let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let request = Request::patch("user", &path, crate::kubernetes::PatchKind::Merge, body);
+        self.api.handle(time(now), request);
+    }
+
+    /// A pod that was made from another template than the set has now.
+    pub fn outdated(&self) -> Option<PilotName> {
+        let set = self.object(KindId::STATEFUL_SETS, SET)?;
+        let wanted = set["status"]["updateRevision"].as_str()?;
+        let outdated = |pod: &&Arc<Value>| pod["metadata"]["labels"]["controller-revision-hash"] != wanted;
+        let pod = self.api.store().list(KindId::PODS, Some(NAMESPACE)).find(outdated)?;
+        PilotName::parse(pod["metadata"]["name"].as_str()?).ok()
+    }
+
     /// Somebody deletes the Lease.
     pub fn delete_lease(&mut self, now: u64) {
         let name = format!("{SET}-pilots");

@@ -400,6 +400,7 @@ impl World {
             }
             Action::Scale(size) => self.cluster.scale(self.now, *size),
             Action::DeletePod(ordinal) => self.cluster.delete_pod(self.now, &format!("{}-{ordinal}", cluster::SET)),
+            Action::Template(version) => self.cluster.change_template(self.now, *version),
             Action::KillDatabase(ordinal) => {
                 if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
                     self.kill_database(&pod, None);

@@ -174,6 +174,9 @@ impl World {
         if self.cluster.pods().iter().any(|p| p.ending.is_some()) {
             return rest("a pod is ending".to_owned());
         }
+        if let Some(name) = self.cluster.outdated() {
+            return rest(format!("the pod of {name} is of an older template"));
+        }
         None
     }
 

@@ -41,6 +41,8 @@ pub enum Action {
     DeletePod(u32),
     /// The database process is killed.
     KillDatabase(u32),
+    /// A user changes the pod template, to this version of it.
+    Template(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
     Recreate(u32),
 }
@@ -60,6 +62,7 @@ impl Action {
             Self::Scale(_) => "scale",
             Self::DeletePod(_) => "delete",
             Self::KillDatabase(_) => "database",
+            Self::Template(_) => "template",
             Self::Recreate(_) => "recreate",
         }
     }
@@ -78,7 +81,9 @@ pub type Schedule = Vec<(u64, Action)>;
 pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
     let mut schedule: Schedule = Vec::new();
     let many = u64::from(members);
-    for family in ["kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database"] {
+    for family in
+        ["kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "template"]
+    {
         let mut chance = Chance::of(seed, family);
         if chance.happens(500) {
             continue;
@@ -114,6 +119,7 @@ pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
                 }
                 "scale" => Action::Scale(u32::try_from(chance.between(2, many + 2)).unwrap_or(3)),
                 "delete" => Action::DeletePod(ordinal(&mut chance)),
+                "template" => Action::Template(u32::try_from(chance.below(3)).unwrap_or(0)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));
