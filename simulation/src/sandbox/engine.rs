@@ -339,6 +339,18 @@ impl Sandbox {
         self.ask(Request::patch("admin", &path, crate::kubernetes::PatchKind::Merge, body)).map(|_| ())
     }
 
+    /// Changes what the database's container of the template is given, as `kubectl set env` does.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub fn set_database_env(&self, name: &str, value: &str) -> Result<(), SandboxError> {
+        let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}");
+        let env = json!([{ "name": name, "value": value }]);
+        let containers = json!([{ "name": "database", "env": env }]);
+        let body = json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+        self.ask(Request::patch("admin", &path, crate::kubernetes::PatchKind::Strategic, body)).map(|_| ())
+    }
+
     /// Deletes a pod, as `kubectl delete pod` does.
     ///
     /// # Errors
