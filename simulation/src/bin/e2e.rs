@@ -221,7 +221,15 @@ fn run(shard: &Shard, root: &Path, out: impl Write + Send + 'static, err: impl W
         return Outcome::Failed;
     };
     let mut command = Command::new(if program.contains('/') { root.join(program) } else { PathBuf::from(program) });
-    command.args(arguments).envs(shard.env.iter().copied()).current_dir(root);
+    command.args(arguments).current_dir(root);
+    // What cargo tells this very program of its package. Build scripts are run anew wherever it changes, and so half of
+    // everything would be built twice: once for whoever calls cargo, once for this.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.to_string_lossy().starts_with(of)) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(shard.env.iter().copied());
     let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
