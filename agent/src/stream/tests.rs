@@ -1,5 +1,7 @@
 //! The whole of streams over real sockets on the loopback.
 
+use super::frame::Kind;
+use super::handshake::Proven;
 use super::*;
 use crate::keyring::{KeyRing, SharedKeyRing};
 use protocol::id::Generation;
@@ -176,8 +178,21 @@ async fn of_two_streams_of_a_pair_one_stays_and_nothing_ends() {
     assert_eq!(a.next().await, up("b", 1));
     assert_eq!(b.next().await, up("a", 1));
     gate.send(()).expect("the relay waits");
-    a.until("one left", |counters| counters.doubled == 1 && counters.now_streams == 1).await;
-    b.until("one left", |counters| counters.doubled == 1 && counters.now_streams == 1).await;
+    // Both would close the same one; whoever comes to it first spares the other the trouble.
+    let (mut facts_of_a, mut facts_of_b) = (a.handle.facts.clone(), b.handle.facts.clone());
+    let one_left = async {
+        loop {
+            let (a, b) = (*facts_of_a.borrow_and_update(), *facts_of_b.borrow_and_update());
+            if a.doubled + b.doubled > 0 && a.now_streams == 1 && b.now_streams == 1 {
+                return;
+            }
+            tokio::select! {
+                changed = facts_of_a.changed() => changed.expect("streams run"),
+                changed = facts_of_b.changed() => changed.expect("streams run"),
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, one_left).await.expect("two streams stay");
     a.send("b", "still there");
     assert_eq!(b.next().await, said("a", 1, "still there"));
     b.send("a", "here too");
@@ -248,16 +263,170 @@ async fn a_recorded_stream_played_again_gets_no_stream() {
     assert!(b.events.try_recv().is_err());
 }
 
+/// A proven connection in the test's own hands, of a pilot at whose address nobody listens.
+async fn proven(who: &str, to: SocketAddr) -> Proven {
+    let stream = TcpStream::connect(to).await.expect("accepted");
+    let own = Hello { id: PilotId { name: name(who), generation: Generation(1) }, address: ([127, 0, 0, 1], 1).into() };
+    let proven = handshake::dial(stream, &ring(&[("k", OLD)], "k"), &ClusterId::new("c"), &own).await;
+    proven.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What a pilot of this mesh says first to whoever it dials.
+async fn first_words() -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let a = node("a", 1).await;
+    a.keep(&[("b", listener.local_addr().expect("bound"))]);
+    let (mut dialler, _) = listener.accept().await.expect("a dials");
+    let mut head = [0; 7];
+    dialler.read_exact(&mut head).await.expect("version, fingerprint and length");
+    let mut rest = vec![0; usize::from(u16::from_be_bytes([head[5], head[6]]))];
+    dialler.read_exact(&mut rest).await.expect("the message");
+    [head.as_slice(), &rest].concat()
+}
+
+/// Says no more, and waits until the other end has let go of the connection too.
+async fn cut_off(mut raw: TcpStream) {
+    raw.shutdown().await.expect("half closed");
+    let gone = async {
+        let mut heard = [0; 4096];
+        // A reset is an end as well.
+        while raw.read(&mut heard).await.is_ok_and(|n| n > 0) {}
+    };
+    tokio::time::timeout(DEADLINE, gone).await.expect("the other end still holds the connection");
+}
+
+#[tokio::test]
+async fn a_handshake_cut_off_anywhere_changes_nothing_and_leaves_nothing_behind() {
+    let mut b = node("b", 1).await;
+    let words = first_words().await;
+    let cuts = [0, 1, 4, 5, 6, 7, words.len() / 2, words.len() - 1, words.len()];
+    for (already, cut) in (0_u64..).zip(cuts) {
+        let mut raw = TcpStream::connect(b.handle.address()).await.expect("accepted");
+        raw.write_all(&words[..cut]).await.expect("written");
+        cut_off(raw).await;
+        b.until("counted", |counters| counters.unproven == already + 1 && counters.now_unproven == 0).await;
+    }
+    assert_eq!(b.handle.counters().now_streams, 0);
+    assert!(b.events.try_recv().is_err());
+    let mut a = node("a", 2).await;
+    a.keep(&[("b", b.handle.address())]);
+    assert_eq!(a.next().await, up("b", 1));
+    assert_eq!(b.next().await, up("a", 2));
+}
+
+#[tokio::test]
+async fn a_stream_cut_off_inside_of_a_frame_ends_and_the_part_is_never_heard() {
+    let mut b = node("b", 1).await;
+    let length = {
+        let mut sample = proven("z", b.handle.address()).await;
+        assert_eq!(b.next().await, up("z", 1));
+        let length = sample.wire.sealing.seal(Kind::Message, b"in part").expect("sealed").len();
+        cut_off(sample.stream).await;
+        assert_eq!(b.next().await, over("z", 1, Evidence::ProcessEnded));
+        length
+    };
+    for (already, cut) in (0_u64..).zip([1, 2, 3, length / 2, length - 1]) {
+        let mut a = proven("a", b.handle.address()).await;
+        assert_eq!(b.next().await, up("a", 1));
+        let whole = a.wire.sealing.seal(Kind::Message, b"whole").expect("sealed");
+        let part = a.wire.sealing.seal(Kind::Message, b"in part").expect("sealed");
+        a.stream.write_all(&[whole.as_slice(), &part[..cut]].concat()).await.expect("written");
+        assert_eq!(b.next().await, said("a", 1, "whole"));
+        cut_off(a.stream).await;
+        assert_eq!(b.next().await, over("a", 1, Evidence::ProcessEnded));
+        let counters = b.handle.counters();
+        assert_eq!((counters.received, counters.now_streams, counters.broken), (already + 1, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_is_never_finished_is_silence() {
+    let settings = StreamSettings { silence: Duration::from_millis(300), ..StreamSettings::default() };
+    let mut b = node_with("b", 1, "c", ring(&[("k", OLD)], "k"), settings).await;
+    let mut a = proven("a", b.handle.address()).await;
+    assert_eq!(b.next().await, up("a", 1));
+    let frame = a.wire.sealing.seal(Kind::Message, &[7; 5000]).expect("sealed");
+    let (mut reading, mut writing) = a.stream.split();
+    // Byte by byte, so that there is always something new; whole it would be after ten minutes.
+    let drip = async {
+        for byte in &frame {
+            if writing.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(120)).await;
+        }
+    };
+    let end = async {
+        let end = b.next().await;
+        let mut heard = [0; 4096];
+        while reading.read(&mut heard).await.is_ok_and(|n| n > 0) {}
+        end
+    };
+    let ended = tokio::select! {
+        ended = end => ended,
+        () = async { drip.await; std::future::pending().await } => unreachable!("it waits"),
+    };
+    assert_eq!(ended, over("a", 1, Evidence::Silent));
+    assert_eq!((b.handle.counters().received, b.handle.counters().now_streams), (0, 0));
+}
+
+#[tokio::test]
+async fn a_flood_by_a_proven_pilot_is_held_up_at_its_source_and_starves_nobody() {
+    /// Events that wait for whoever hears them, and one in the hand of the hub.
+    const HELD: u64 = 1024 + 1;
+    const WEIGHT: usize = 512;
+    let (mut a, mut b) = pair().await;
+    let mut flooder = proven("f", b.handle.address()).await;
+    assert_eq!(b.next().await, up("f", 1));
+    let flood = tokio::spawn(async move {
+        loop {
+            let frame = flooder.wire.sealing.seal(Kind::Message, &[7; WEIGHT]).expect("sealed");
+            if flooder.stream.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    b.until("full", |counters| counters.received >= HELD).await;
+    // So heavy that no pings can be taken for it.
+    let before = a.handle.counters().sent_bytes;
+    let heavy = "x".repeat(WEIGHT);
+    a.send("b", &heavy);
+    a.until("said", |counters| counters.sent_bytes >= before + WEIGHT as u64).await;
+    assert_eq!(b.handle.counters().received, HELD, "while nobody hears, nothing more is taken in");
+
+    let mut waited = 0;
+    while b.next().await != said("a", 1, &heavy) {
+        waited += 1;
+    }
+    assert!(waited < 3 * HELD, "{waited} messages of the flood came first");
+
+    // The flood goes on, and so does everything else.
+    let mut c = node("c", 1).await;
+    c.keep(&[("b", b.handle.address())]);
+    b.send("a", "answer");
+    let (mut c_is_up, mut floods) = (false, 0_u64);
+    while !(c_is_up && floods >= 256) {
+        let event = b.next().await;
+        if matches!(&event, StreamEvent::Message { peer, .. } if *peer == name("f")) {
+            floods += 1;
+        } else {
+            assert_eq!(event, up("c", 1));
+            c_is_up = true;
+        }
+    }
+    assert_eq!(a.next().await, said("b", 1, "answer"));
+    assert_eq!(c.next().await, up("b", 1));
+    assert!(!flood.is_finished());
+    flood.abort();
+    while b.next().await != over("f", 1, Evidence::ProcessEnded) {}
+    b.until("two streams", |counters| counters.now_streams == 2).await;
+}
+
 #[tokio::test]
 async fn too_long_a_frame_and_an_altered_one_end_the_stream() {
     for breaking in [vec![0xff, 0xff, 1, 2, 3], vec![0, 0], [vec![0, 40], vec![7; 40]].concat()] {
         let mut b = node("b", 1).await;
-        let shared = ring(&[("k", OLD)], "k");
-        let stream = TcpStream::connect(b.handle.address()).await.expect("accepted");
-        let own =
-            Hello { id: PilotId { name: name("a"), generation: Generation(1) }, address: ([127, 0, 0, 1], 1).into() };
-        let proven = handshake::dial(stream, &shared, &ClusterId::new("c"), &own).await;
-        let mut raw = proven.unwrap_or_else(|error| panic!("{error}")).stream;
+        let mut raw = proven("a", b.handle.address()).await.stream;
         assert_eq!(b.next().await, up("a", 1));
         raw.write_all(&breaking).await.expect("written");
         assert!(matches!(b.next().await, StreamEvent::Ended { .. }));
