@@ -13,7 +13,7 @@ use protocol::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId
 use protocol::launcher::{LauncherStatus, LeaveState, ProcessState};
 use protocol::message::Message;
 use protocol::order::{Order, OrderKind, OrderName, Outcome};
-use protocol::promise::Promise;
+use protocol::promise::{Promise, Refusal};
 use protocol::record::{ClusterRecord, MemberRecord};
 use protocol::time::{Millis, Timestamp};
 use protocol::view::{Liveness, Peer, View};
@@ -66,6 +66,17 @@ fn status(process: ProcessState) -> LauncherStatus {
     }
 }
 
+fn rules() -> Rules {
+    Rules {
+        lease: Duration::from_secs(10),
+        renew_every: Duration::from_secs(2),
+        margin: Duration::from_secs(1),
+        step: Duration::from_secs(1),
+        limits: LIMITS,
+        hash: "policy".to_owned(),
+    }
+}
+
 fn running() -> LauncherStatus {
     status(ProcessState::Running { pid: 7, since: Millis(1) })
 }
@@ -99,6 +110,8 @@ struct Story {
     /// The Lease in the API.
     lease: Option<LeaseFacts>,
     members: Vec<u32>,
+    /// The epoch of the record in the API.
+    record_epoch: u64,
     /// Whether what is to be kept is kept.
     disk: bool,
     /// Acts wanted, each with its number.
@@ -112,6 +125,11 @@ struct Story {
 
 impl Story {
     fn new(durable: Durable) -> Self {
+        Self::under(rules(), durable)
+    }
+
+    /// A pilot under this policy.
+    fn under(rules: Rules, durable: Durable) -> Self {
         let setup = Setup {
             id: life(0),
             pod: Uid::new("pod"),
@@ -120,14 +138,7 @@ impl Story {
             database: "127.0.0.1".parse().expect("valid"),
             client_port: 9042,
             version: "test".to_owned(),
-            rules: Rules {
-                lease: Duration::from_secs(10),
-                renew_every: Duration::from_secs(2),
-                margin: Duration::from_secs(1),
-                step: Duration::from_secs(1),
-                limits: LIMITS,
-                hash: "policy".to_owned(),
-            },
+            rules,
             durable,
             mint: ClusterId::new("minted"),
             nonce: 1,
@@ -137,6 +148,7 @@ impl Story {
             now: SECOND,
             lease: None,
             members: vec![0],
+            record_epoch: 1,
             disk: true,
             acts: vec![],
             sent: vec![],
@@ -157,7 +169,7 @@ impl Story {
         let claim = |n: u32| Uid::new(format!("claim-{n}"));
         ClusterRecord {
             cluster: ClusterId::new("k"),
-            epoch: Epoch(1),
+            epoch: Epoch(self.record_epoch),
             roster: self.members.iter().map(|n| Voter { name: name(*n), claim: claim(*n) }).collect(),
             roster_revision: 1,
             members: self
@@ -312,9 +324,53 @@ impl Story {
         self.calls.iter().filter(|(_, call)| which(call)).count()
     }
 
+    /// The API answers, at last, all that was asked so far.
+    fn answers_come(&mut self) {
+        self.held = |_| false;
+        for (id, call) in self.calls.clone() {
+            let result = self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
+            self.tell(Event::Api { id, result });
+        }
+    }
+
+    /// What is answered to this pilot that asks for a promise of this epoch.
+    fn is_asked(&mut self, by: u32, epoch: u64) -> Message {
+        let before = self.sent.len();
+        let promise = Promise { epoch: Epoch(epoch), holder: life(by) };
+        self.hears(by, Message::Ask { promise, round: epoch, cluster: None, roster: vec![] });
+        match &self.sent[before..] {
+            [(to, message)] if *to == name(by) => message.clone(),
+            other => panic!("not one answer: {other:?}"),
+        }
+    }
+
+    /// Lets the time go on until this holds, and tells how long it took.
+    fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> u64 {
+        let from = self.now;
+        while !holds(self) {
+            assert!(self.now < from + 200 * SECOND, "never {what}");
+            self.pass(100);
+        }
+        self.now - from
+    }
+
+    fn coordinates(&self) -> bool {
+        self.pilot.believes_it_coordinates(at(self.now)).is_some()
+    }
+
+    /// How often it has written the Lease.
+    fn lease_writes(&self) -> usize {
+        self.count(|c| matches!(c, Call::CreateLease(_) | Call::ReplaceLease { .. }))
+    }
+
     /// A coordinator of a roster of its own, at rest.
     fn coordinating() -> Self {
-        let mut story = Self::beside(member(), running());
+        Self::coordinating_under(rules())
+    }
+
+    fn coordinating_under(rules: Rules) -> Self {
+        let mut story = Self::under(rules, member());
+        story.launcher(running());
         story.tell(Event::View(Box::new(View::default())));
         story.pass(3 * SECOND);
         assert!(story.pilot.believes_it_coordinates(at(story.now)).is_some());
@@ -723,5 +779,158 @@ fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_i
         let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
         story.tell(Event::View(Box::new(View { peers, ..View::default() })));
         assert_eq!(story.acts_are(Ok(())).iter().any(is_start), returns, "remembered {pod}");
+    }
+}
+
+/// Memories that are older than what Lease or record say: gone, and restored from a copy.
+fn older_memories() -> [Durable; 2] {
+    let promise = Some(Promise { epoch: Epoch(3), holder: life(1) });
+    [Durable::default(), Durable { promise, floor: Epoch(3), ..member() }]
+}
+
+#[test]
+fn a_pilot_whose_memory_is_gone_or_older_promises_nothing_below_what_lease_or_record_say() {
+    for durable in older_memories() {
+        for (in_lease, in_record) in [(7, 1), (1, 7), (7, 7)] {
+            let mut story = Story::new(durable.clone());
+            story.lease = Some(lease(1, Some(life(1)), in_lease));
+            story.record_epoch = in_record;
+            story.held = |call| matches!(call, Call::GetLease | Call::GetRecord);
+            story.launcher(running());
+            story.pass(SECOND);
+            for epoch in [2, 5, 8] {
+                let unknown = Message::Refused { round: epoch, why: Refusal::FloorUnknown };
+                assert_eq!(story.is_asked(2, epoch), unknown, "the floor is not read yet");
+            }
+            story.answers_come();
+            for asked in [2, 5, 6] {
+                let why = Refusal::BelowFloor { asked: Epoch(asked), floor: Epoch(7) };
+                assert_eq!(story.is_asked(2, asked), Message::Refused { round: asked, why });
+            }
+            let claim = Some(Uid::new("claim-0"));
+            assert_eq!(story.is_asked(2, 8), Message::Promised { epoch: Epoch(8), round: 8, claim });
+            assert_eq!(story.pilot.durable().promise, Some(Promise { epoch: Epoch(8), holder: life(2) }));
+        }
+    }
+}
+
+#[test]
+fn a_pilot_that_has_read_the_lease_alone_or_the_record_alone_promises_nothing_yet() {
+    let unread: [fn(&Call) -> bool; 2] = [|c| matches!(c, Call::GetLease), |c| matches!(c, Call::GetRecord)];
+    for held in unread {
+        let mut story = Story::new(Durable::default());
+        story.lease = Some(lease(1, Some(life(1)), 7));
+        story.held = held;
+        story.launcher(running());
+        story.pass(5 * SECOND);
+        assert_eq!(story.is_asked(2, 9), Message::Refused { round: 9, why: Refusal::FloorUnknown });
+    }
+}
+
+#[test]
+fn a_pilot_whose_memory_is_gone_or_older_obeys_no_order_below_what_the_lease_says() {
+    for durable in older_memories() {
+        let mut story = Story::new(Durable { promise: None, ..durable });
+        story.lease = Some(lease(1, Some(life(2)), 7));
+        story.held = |call| matches!(call, Call::GetLease | Call::GetRecord);
+        story.launcher(running());
+        story.is_ordered(1, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+        story.answers_come();
+        story.is_ordered(2, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+        assert!(!story.said_obeyed());
+        assert!(story.acts.is_empty());
+        let refused = |m: &Message| matches!(m, Message::Outcome { outcome: Outcome::Refused(_), .. });
+        assert_eq!(story.sent.iter().filter(|(_, m)| refused(m)).count(), 2);
+    }
+}
+
+#[test]
+fn f06_an_order_of_the_coordinators_life_before_is_refused_once_its_next_life_has_asked() {
+    let mut story = Story::beside(member(), running());
+    story.hears(1, Message::Announce { epoch: Epoch(3), sequence: 1 });
+    let Some((_, Message::Fetch { nonce, .. })) = story.sent.last().cloned() else { panic!("{:?}", story.sent) };
+    // The same pod in its next life, within the Lease of the one before.
+    let again = PilotId { generation: Generation(6), ..life(1) };
+    let promise = Promise { epoch: Epoch(4), holder: again.clone() };
+    story.tell(Event::Message(again, Message::Ask { promise, round: 1, cluster: None, roster: vec![] }));
+    let order = Order {
+        epoch: Epoch(3),
+        sequence: 1,
+        operation: OperationId::new("2-leave-c-0"),
+        pod: Uid::new("pod"),
+        kind: OrderKind::Leave { identity: identity() },
+    };
+    story.hears(1, Message::Deliver { nonce, valid_for: Millis(3 * SECOND), order });
+    let Some((_, Message::Outcome { outcome: Outcome::Refused(why), .. })) = story.sent.last() else {
+        panic!("{:?}", story.sent)
+    };
+    assert!(why.contains("epoch 3 is lower than"), "{why}");
+    assert!(story.acts.is_empty());
+    // What is announced at the old epoch from now on is not even fetched.
+    let before = story.sent.len();
+    story.hears(1, Message::Announce { epoch: Epoch(3), sequence: 2 });
+    assert_eq!(story.sent.len(), before);
+}
+
+#[test]
+fn a_lease_is_renewed_as_often_as_renew_every_says() {
+    let renewals = |seconds| {
+        let mut story = Story::coordinating_under(Rules { renew_every: Duration::from_secs(seconds), ..rules() });
+        let before = story.lease_writes();
+        story.pass(60 * SECOND);
+        story.lease_writes() - before
+    };
+    assert_eq!((renewals(2), renewals(4)), (30, 15));
+}
+
+#[test]
+fn a_coordinator_that_cannot_renew_believes_for_the_lease_less_the_margin() {
+    let believes = |lease, margin| {
+        let mut story = Story::coordinating_under(Rules {
+            lease: Duration::from_secs(lease),
+            margin: Duration::from_secs(margin),
+            ..rules()
+        });
+        let before = story.lease_writes();
+        story.until("renewed", |s| s.lease_writes() > before);
+        story.held = |call| matches!(call, Call::ReplaceLease { .. });
+        story.until("let go", |s| !s.coordinates())
+    };
+    assert_eq!(believes(10, 1), 9 * SECOND);
+    assert_eq!(believes(20, 1), 19 * SECOND, "the lease");
+    assert_eq!(believes(10, 3), 7 * SECOND, "the margin");
+}
+
+#[test]
+fn the_lease_of_one_who_is_gone_without_a_trace_is_taken_after_as_long_as_it_was_written_for() {
+    let taken_after = |seconds| {
+        let holder = Story::coordinating_under(Rules { lease: Duration::from_secs(seconds), ..rules() });
+        let mut written = holder.lease.expect("written");
+        written.content.holder = Some(life(1));
+        let mut story = Story::beside(member(), running());
+        story.members = vec![0, 1, 2];
+        story.lease = Some(written);
+        story.tell(Event::View(Box::new(View::default())));
+        story.until("a candidate's first look", |s| s.count(|c| *c == Call::GetLease) == 2);
+        story.until("taken", Story::coordinates)
+    };
+    assert_eq!((taken_after(10), taken_after(20)), (10 * SECOND, 20 * SECOND));
+}
+
+#[test]
+fn the_second_candidate_tries_one_step_after_the_first_would_have() {
+    let tries_after = |step, second: bool| {
+        let mut story = Story::under(Rules { step: Duration::from_secs(step), ..rules() }, member());
+        story.launcher(running());
+        story.lease = Some(lease(1, None, 3));
+        let report = story.pilot.state(at(story.now)).members[0].report.clone();
+        // An older life goes first.
+        let first = Peer { generation: Generation(4), liveness: Liveness::Live, timeout: None, phi: None, report };
+        let peers = second.then_some((name(1), first)).into_iter().collect();
+        story.tell(Event::View(Box::new(View { peers, ..View::default() })));
+        story.until("taken", Story::coordinates)
+    };
+    for step in [1, 3] {
+        assert_eq!(tries_after(step, true) - tries_after(step, false), step * SECOND);
     }
 }

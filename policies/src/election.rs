@@ -93,6 +93,8 @@ pub fn holds_silent(id: &PilotId, view: &View) -> bool {
         return false;
     }
     match view.peers.get(&id.name) {
+        // Of a life that was never heard of nothing is known, whatever became of the one before it.
+        Some(peer) if peer.generation < id.generation => false,
         Some(peer) => peer.generation > id.generation || peer.liveness != Liveness::Live,
         None => false,
     }
@@ -102,6 +104,7 @@ pub fn holds_silent(id: &PilotId, view: &View) -> bool {
 mod tests {
     use super::*;
     use protocol::id::Uid;
+    use protocol::view::Peer;
     use std::collections::BTreeMap;
 
     fn id(name: &str, generation: u64) -> PilotId {
@@ -122,6 +125,15 @@ mod tests {
         assert!(!majority_holds_it_lost(&holder, &roster, &own.name, &ended, &BTreeSet::new(), &view));
         let told = BTreeSet::from([PilotName::parse("c-2").expect("valid")]);
         assert!(majority_holds_it_lost(&holder, &roster, &own.name, &ended, &told, &view));
+    }
+
+    #[test]
+    fn a_life_is_held_silent_by_its_own_silence_or_a_later_one_and_never_by_that_of_the_one_before() {
+        let peer =
+            Peer { generation: Generation(5), liveness: Liveness::Silent, timeout: None, phi: None, report: None };
+        let view = View { peers: BTreeMap::from([(id("c-0", 5).name, peer)]), ..View::default() };
+        let held = |generation| holds_silent(&id("c-0", generation), &view);
+        assert_eq!([held(4), held(5), held(6)], [true, true, false]);
     }
 
     #[test]

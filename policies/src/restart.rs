@@ -86,7 +86,11 @@ pub(crate) fn carry_on(
             return Ok(plan.wait(name, Rule::RollInBudget, "its old pod is ending"));
         }
         if world.set.revision.is_none() {
-            return Ok(plan.wait(name, Rule::UnknownHolds, "the set's controller has not looked at the latest template"));
+            return Ok(plan.wait(
+                name,
+                Rule::UnknownHolds,
+                "the set's controller has not looked at the latest template",
+            ));
         }
         if !world.is_outdated(pod) {
             return end(plan, Rule::RollInBudget, format!("the template is again the one that the pod of {name} has"));

@@ -834,3 +834,41 @@ fn another_claim_under_a_members_name_is_refused_by_name() {
     assert_eq!(plan.act, None);
     assert!(plan.reasons.iter().any(|r| r.verdict == Verdict::Refuse && r.subject == "c-2"));
 }
+
+/// What is decided until nothing more is, or the size is set: each record that is written counts as written.
+fn plan_within(limits: Limits, world: &mut World) -> Plan {
+    for _ in 0..5 {
+        let plan = decide(limits, world, world.record.as_ref().expect("there")).expect("coordinates");
+        match plan.act {
+            Some(Act::WriteRecord(_, written)) if written.intent.is_none() => *record(world) = *written,
+            _ => return plan,
+        }
+    }
+    panic!("the record is written again and again")
+}
+
+#[test]
+fn a_joiner_beyond_the_most_members_stays_held_with_the_rule_on_record_and_one_below_it_joins() {
+    for (max, joins) in [(3, false), (4, true)] {
+        let mut world = healthy(&[0, 1, 2], 4);
+        newcomer(&mut world, 3, VolumeState::Empty);
+        let plan = plan_within(Limits { min: 1, max, ..LIMITS }, &mut world);
+        assert_eq!(intent_of(&plan).is_some(), joins, "at most {max}: {plan:?}");
+        let said = plan.reasons.iter().any(|r| r.verdict == Verdict::Refuse && r.rule == Rule::Bounds);
+        assert_eq!(said, !joins);
+        let condition = record(&mut world).conditions.iter().find(|c| c.kind == SIZE_REFUSED).cloned();
+        assert_eq!(condition.is_some_and(|c| c.reason == Rule::Bounds.word()), !joins);
+    }
+}
+
+#[test]
+fn a_size_below_the_fewest_members_is_raised_back_with_the_rule_on_record_and_one_at_it_is_followed() {
+    for (min, leaves) in [(5, false), (4, true)] {
+        let mut world = healthy(&[0, 1, 2, 3, 4], 4);
+        let plan = plan_within(Limits { min, max: 100, ..LIMITS }, &mut world);
+        assert_eq!(matches!(intent_of(&plan), Some(IntentKind::Leave { .. })), leaves, "at least {min}: {plan:?}");
+        assert_eq!(matches!(plan.act, Some(Act::Scale(_, 5))), !leaves, "at least {min}: {plan:?}");
+        let condition = record(&mut world).conditions.iter().find(|c| c.kind == SIZE_REFUSED).cloned();
+        assert_eq!(condition.is_some_and(|c| c.reason == Rule::Bounds.word()), !leaves);
+    }
+}

@@ -85,10 +85,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 mod tests {
     use super::*;
     use crate::epoch::Epoch;
-    use crate::id::{Generation, OperationId, PilotId, PilotName, Uid, Voter};
+    use crate::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId, PilotName, Uid, Voter};
     use crate::message::Message;
-    use crate::order::{Order, OrderKind};
-    use crate::promise::Promise;
+    use crate::order::{OldData, Order, OrderKind, Outcome};
+    use crate::promise::{Promise, Refusal};
     use crate::time::Millis;
     use proptest::prelude::*;
 
@@ -113,21 +113,66 @@ mod tests {
         assert_eq!(decode::<Message>(&bytes).expect("decodes"), ask());
     }
 
+    fn c0() -> PilotId {
+        PilotId { name: PilotName::parse("c-0").expect("valid"), generation: Generation(300) }
+    }
+
+    /// The bytes of this message, which are also read back as it.
+    #[track_caller]
+    fn golden(message: &Message, bytes: &str) {
+        let encoded = encode(message).expect("encodes");
+        assert_eq!(hex(&encoded), bytes, "{message:?}");
+        assert_eq!(&decode::<Message>(&encoded).expect("decodes"), message);
+    }
+
+    #[test]
+    fn the_bytes_of_a_message_never_change() {
+        let (epoch, round, sequence) = (Epoch(7), 2, 1);
+        let roster = vec![Voter { name: c0().name, claim: Uid::new("u") }];
+        let promise = Promise { epoch, holder: c0() };
+        let cluster = Some(ClusterId::new("k"));
+        golden(&Message::Ask { promise, round, cluster, roster }, "01000703632d30fb2c010201016b0103632d300175");
+        golden(&Message::Promised { epoch, round, claim: None }, "0101070200");
+        golden(&Message::Promised { epoch, round, claim: Some(Uid::new("u")) }, "01010702010175");
+        golden(&Message::Announce { epoch, sequence }, "01030701");
+        golden(&Message::Fetch { epoch, sequence, nonce: 70_000 }, "01040701fc70110100");
+        golden(&Message::Outcome { epoch, sequence, outcome: Outcome::Obeyed }, "0106070100");
+        golden(&Message::Outcome { epoch, sequence, outcome: Outcome::Refused("no".to_owned()) }, "0106070101026e6f");
+        golden(&Message::Ended { who: c0() }, "010703632d30fb2c01");
+        golden(&Message::Handover { epoch, next: None }, "01080700");
+        golden(&Message::Handover { epoch, next: Some(c0()) }, "0108070103632d30fb2c01");
+        golden(&Message::LookAtMe, "0109");
+    }
+
+    #[test]
+    fn the_bytes_of_a_refusal_never_change() {
+        let refused = |why| Message::Refused { round: 2, why };
+        golden(&refused(Refusal::Lower { asked: Epoch(6), promised: Epoch(7) }), "010202000607");
+        golden(&refused(Refusal::Taken { epoch: Epoch(7), holder: c0() }), "010202010703632d30fb2c01");
+        golden(&refused(Refusal::BelowFloor { asked: Epoch(6), floor: Epoch(7) }), "010202020607");
+        golden(&refused(Refusal::FloorUnknown), "01020203");
+    }
+
     #[test]
     fn the_bytes_of_an_order_never_change() {
-        let message = Message::Deliver {
+        let deliver = |kind| Message::Deliver {
             nonce: 9,
             valid_for: Millis(3000),
-            order: Order {
-                epoch: Epoch(7),
-                sequence: 1,
-                operation: OperationId::new("1-x"),
-                pod: Uid::new("p"),
-                kind: OrderKind::EndAndReturn,
-            },
+            order: Order { epoch: Epoch(7), sequence: 1, operation: OperationId::new("1-x"), pod: Uid::new("p"), kind },
         };
-        let bytes = encode(&message).expect("encodes");
-        assert_eq!(hex(&bytes), "010509fbb80b070103312d78017004");
+        let cluster = ClusterId::new("k");
+        let identity = DatabaseIdentity::new("i");
+        let join = |move_aside| OrderKind::Join { cluster: cluster.clone(), move_aside };
+        golden(&deliver(OrderKind::Found { cluster: cluster.clone() }), "010509fbb80b070103312d78017000016b");
+        golden(&deliver(join(None)), "010509fbb80b070103312d78017001016b00");
+        golden(&deliver(join(Some(OldData::Of(identity.clone())))), "010509fbb80b070103312d78017001016b01000169");
+        golden(
+            &deliver(join(Some(OldData::BegunUnder(OperationId::new("o"))))),
+            "010509fbb80b070103312d78017001016b0101016f",
+        );
+        golden(&deliver(OrderKind::Leave { identity }), "010509fbb80b070103312d780170020169");
+        golden(&deliver(OrderKind::EndAfterLeave), "010509fbb80b070103312d78017003");
+        golden(&deliver(OrderKind::EndAndReturn), "010509fbb80b070103312d78017004");
     }
 
     #[test]

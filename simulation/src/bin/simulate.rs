@@ -96,7 +96,7 @@ fn planted(arguments: &Arguments) -> bool {
     let mut missed = false;
     for bug in Planted::ALL {
         let found = (arguments.from..arguments.from + arguments.seeds.max(1000)).find_map(|seed| {
-            let outcome = run(Options { planted: Some(bug), ..Options::swarm(seed) });
+            let outcome = run(bug.options(seed));
             outcome.verdict.map(|(rule, why)| (seed, rule, why))
         });
         match found {

@@ -1,15 +1,18 @@
 //! The processes of pilots: what reaches them, and what they want done.
 
 use super::oracle::Rule;
+use super::run::Planted;
 use super::{Happening, Request, World, mesh};
 use agent::effect::{Effect, LocalAct, StartAs};
 use agent::event::{CallId, Event};
-use agent::kubernetes::call::Failure;
+use agent::kubernetes::call::{Answer, Failure};
 use agent::pilot::durable::Durable;
 use agent::pilot::{Pilot, Setup};
 use policies::plan::Verdict;
 use protocol::id::{ClusterId, Generation, PilotId, PilotName, Uid};
 use protocol::launcher::{Ask, DatabaseProgram, Program, StartPermission};
+use protocol::message::Message;
+use protocol::promise::{Promise, Refusal};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One life of one agent's process, whatever its name.
@@ -41,6 +44,10 @@ pub(crate) struct Agent {
     pub(crate) gossip: mesh::Gossip,
     disk_busy: u64,
     led: Option<u64>,
+    /// The Lease and the record have been read in this life.
+    read: (bool, bool),
+    /// What it was asked to promise last.
+    asked: Option<Promise>,
 }
 
 impl Agent {
@@ -58,7 +65,7 @@ impl World {
         let before = durable.generation.map_or(0, |g| g.0);
         let generation = Generation((before + 1).max(self.now + 1));
         durable.generation = Some(generation);
-        volume.durable = Some(durable.clone());
+        volume.remember(durable.clone());
         let ordinal = name.ordinal().unwrap_or(0);
         let address = std::net::IpAddr::from([
             10,
@@ -96,6 +103,8 @@ impl World {
             gossip: mesh::Gossip::default(),
             disk_busy: 0,
             led: None,
+            read: (false, false),
+            asked: None,
         };
         self.agents.insert(life, agent);
         self.after(1, Happening::Tick(life));
@@ -124,6 +133,12 @@ impl World {
             && !agent.calls.remove(id)
         {
             return;
+        }
+        match &event {
+            Event::Api { result: Ok(Answer::Lease(_)), .. } => agent.read.0 = true,
+            Event::Api { result: Ok(Answer::Record(_)), .. } => agent.read.1 = true,
+            Event::Message(_, Message::Ask { promise, .. }) => agent.asked = Some(promise.clone()),
+            _ => {}
         }
         let name = agent.id.name.clone();
         let local = self.reads(&name);
@@ -156,13 +171,21 @@ impl World {
             }
             Effect::Publish(report) => agent.gossip.publish(*report),
             Effect::Streams(wanted) => agent.wanted = wanted,
-            Effect::Send(to, message) => self.send(life, &to, message),
+            Effect::Send(to, message) => {
+                let message = plant_no_floor(self.options.planted, agent, message);
+                if let Message::Promised { epoch, .. } = &message {
+                    let (id, claim, read) = (agent.id.clone(), agent.claim.clone(), agent.read);
+                    self.oracle.judge_promise(&id, &claim, *epoch, &to);
+                    self.oracle.judge_floor(&id, *epoch, read == (true, true));
+                }
+                self.send(life, &to, message);
+            }
             Effect::Api { id, call, within } => {
                 agent.calls.insert(id);
                 let from = agent.id.clone();
                 let wait = self.clock(&from.name).wait(within.0);
                 self.after(wait, Happening::Timeout(life, id));
-                self.dispatch(Request { life, from, id, call, answer_after: None });
+                self.dispatch(Request { life, from, id, call, answer_after: None, held: false });
             }
             Effect::Local(number, act) => self.local_act(life, number, act),
             Effect::Decided(entry) => {
@@ -245,14 +268,19 @@ impl World {
         let (id, claim) = (agent.id.clone(), agent.claim.clone());
         if let Some(volume) = self.volumes.get_mut(&claim) {
             let before = volume.durable.as_ref().and_then(|d| d.promise.clone());
-            if let (Some(before), after) = (before, durable.promise.as_ref())
+            if let (Some(before), after) = (&before, durable.promise.as_ref())
                 && after
                     .is_none_or(|a| a.epoch < before.epoch || (a.epoch == before.epoch && a.holder != before.holder))
             {
                 let why = format!("{id} promised {before:?} and now remembers {after:?}");
                 self.oracle.broken(Rule::Epoch, why);
             }
-            volume.durable = Some(durable);
+            let given = durable.promise.clone().filter(|p| before.as_ref() != Some(p));
+            volume.remember(durable);
+            // Its own promise goes over no wire.
+            if let Some(given) = given {
+                self.oracle.judge_promise(&id, &claim, given.epoch, &given.holder.name);
+            }
         }
         self.hear(life, Event::Kept(number));
     }
@@ -325,5 +353,17 @@ impl World {
             let peer = if a == life { b } else { a };
             self.after(wait, Happening::Hangup(life, peer));
         }
+    }
+}
+
+/// The bug of a pilot that knows no floor: what it does not remember to have promised to a higher epoch, it promises.
+fn plant_no_floor(planted: Option<Planted>, agent: &Agent, message: Message) -> Message {
+    match (planted, &message, &agent.asked) {
+        (
+            Some(Planted::NoFloor),
+            Message::Refused { round, why: Refusal::FloorUnknown | Refusal::BelowFloor { .. } },
+            Some(asked),
+        ) => Message::Promised { epoch: asked.epoch, round: *round, claim: Some(agent.claim.clone()) },
+        _ => message,
     }
 }

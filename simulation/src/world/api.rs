@@ -45,6 +45,8 @@ impl World {
         {
             let (from, call) = (request.from.clone(), word(&request.call));
             self.tell(format!("{call} of {from} is held for {held} ms"));
+            self.writes_held += 1;
+            request.held = true;
             arrives = held;
         } else if self.now < self.broken.fates.1 && chance.happens(self.broken.fates.0) {
             match chance.below(6) {
@@ -69,7 +71,7 @@ impl World {
 
     /// A request has reached the API.
     pub(crate) fn execute(&mut self, request: Request) {
-        let Request { life, from, id, call, answer_after } = request;
+        let Request { life, from, id, call, answer_after, held } = request;
         let names = names(&from.name);
         let wall = self.clock(&from.name).wall(self.now);
         let text = crate::kubernetes::ModelTime(wall).rfc3339_micro();
@@ -85,6 +87,9 @@ impl World {
         let revision = self.cluster.revision();
         let (status, body) = self.cluster.handle(self.now, &from.to_string(), &http);
         let committed = self.cluster.revision() != revision;
+        if held {
+            self.held_answers.push(status);
+        }
         if call.is_write() {
             if !matches!(*call, Call::PostEvent(_) | Call::ReplaceLease { .. }) || status >= 300 {
                 self.tell(format!("{from} {} -> {status}", word(&call)));

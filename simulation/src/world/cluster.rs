@@ -143,6 +143,12 @@ impl Cluster {
         claim["metadata"]["uid"].as_str().map(Uid::new)
     }
 
+    /// The uids of all claims there are.
+    pub fn claims(&self) -> Vec<String> {
+        let claims = self.api.store().list(KindId::CLAIMS, Some(NAMESPACE));
+        claims.filter_map(|c| c["metadata"]["uid"].as_str().map(str::to_owned)).collect()
+    }
+
     /// The pod's containers run.
     pub fn set_running(&mut self, now: u64, name: &PilotName, uid: &Uid) {
         let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str())

@@ -45,6 +45,8 @@ pub(crate) struct Request {
     call: Box<Call>,
     /// Milliseconds until the answer is there, or no answer.
     answer_after: Option<u64>,
+    /// It was held on purpose.
+    held: bool,
 }
 
 /// Something that happens at some time.
@@ -121,6 +123,7 @@ struct Chances {
     gossip: Chance,
     disk: Chance,
     kubelet: Chance,
+    memory: Chance,
 }
 
 /// What is broken just now.
@@ -156,6 +159,8 @@ pub struct World {
     held_silent: BTreeMap<(PilotName, PilotId), u64>,
     next: u64,
     rescued: bool,
+    writes_held: usize,
+    held_answers: Vec<u16>,
     /// What went wrong, if anything.
     pub oracle: Oracle,
     /// What happened.
@@ -184,6 +189,7 @@ impl World {
                 gossip: Chance::of(seed, "gossip"),
                 disk: Chance::of(seed, "disk"),
                 kubelet: Chance::of(seed, "kubelet"),
+                memory: Chance::of(seed, "copies of memory"),
             },
             clocks,
             cluster: Cluster::new(seed, options.members, options.grace),
@@ -196,6 +202,8 @@ impl World {
             broken: Broken::default(),
             next: 0,
             rescued: false,
+            writes_held: 0,
+            held_answers: Vec::new(),
             oracle: Oracle::new(options.planted),
             story: Story::new(options.aloud),
             options,
@@ -331,6 +339,16 @@ impl World {
             .collect()
     }
 
+    /// How many writes have been held on purpose so far.
+    pub fn writes_held(&self) -> usize {
+        self.writes_held
+    }
+
+    /// What the API answered those of them that have reached it since.
+    pub fn held_answers(&self) -> &[u16] {
+        &self.held_answers
+    }
+
     /// The Kubernetes of this run, as the oracle reads it.
     pub fn kubernetes(&self) -> &Cluster {
         &self.cluster
@@ -406,10 +424,12 @@ impl World {
                     self.kill_database(&pod, None);
                 }
             }
+            Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
+            Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
             Action::Recreate(size) => {
                 self.cluster.delete_all(self.now);
-                self.oracle.new_set();
                 self.cluster.reconcile(self.now);
+                self.oracle.new_set(self.cluster.claims());
                 self.cluster.make_set(self.now, *size, self.options.grace);
             }
         }

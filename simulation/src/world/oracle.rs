@@ -6,9 +6,10 @@ use super::cluster::LeaseSeen;
 use super::run::Planted;
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
-use protocol::id::{PilotId, PilotName};
+use protocol::epoch::Epoch;
+use protocol::id::{PilotId, PilotName, Uid};
 use protocol::record::{ClusterRecord, IntentKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The invariants.
@@ -16,7 +17,7 @@ use std::fmt;
 pub enum Rule {
     /// S-FENCE: no write lands on an object with a higher stamp; all writes of an epoch come from one life.
     Fence,
-    /// S-EPOCH: epochs never go back, and each has one holder.
+    /// S-EPOCH: epochs never go back, those promised included, and each has one holder.
     Epoch,
     /// S-VALID: who believes that it coordinates holds an unexpired Lease; two never change membership at a time.
     Valid,
@@ -77,6 +78,17 @@ pub(crate) struct Commit<'a> {
     pub(crate) committed: bool,
 }
 
+/// The highest promise that was given from one claim.
+#[derive(Debug, Clone)]
+struct Word {
+    epoch: Epoch,
+    to: PilotName,
+    /// Somebody has taken the Lease's memory away since.
+    meddled: bool,
+    /// The claim's own memory was lost since, or is older: the epoch of the record then.
+    forgotten: Option<u64>,
+}
+
 /// A word of a pilot about another's silence is believed for so long.
 const EVIDENCE_HOLDS: u64 = 15_000;
 
@@ -92,6 +104,10 @@ pub struct Oracle {
     lease_holders: BTreeMap<u64, Life>,
     /// The last write of the Lease by each life: true time, and how long it holds.
     renewals: BTreeMap<Life, (u64, u64)>,
+    /// By claim.
+    words: BTreeMap<Uid, Word>,
+    /// The set was made again: all lives up to this one are of the set before, and so are these objects.
+    before: Option<(Life, BTreeSet<String>)>,
     highest: u64,
     record_epoch: u64,
     records: u32,
@@ -111,6 +127,8 @@ impl Oracle {
             holders: BTreeMap::new(),
             lease_holders: BTreeMap::new(),
             renewals: BTreeMap::new(),
+            words: BTreeMap::new(),
+            before: None,
             highest: 0,
             record_epoch: 0,
             records: 0,
@@ -132,10 +150,51 @@ impl Oracle {
     pub(crate) fn lease_is_gone(&mut self) {
         self.lease_holders.clear();
         self.highest = 0;
+        for word in self.words.values_mut() {
+            word.meddled = true;
+        }
     }
 
-    /// Another set of the same name: what held of the old one does not bind it.
-    pub(crate) fn new_set(&mut self) {
+    /// What the pilot on this claim remembers is lost, or is older; the record stands at this epoch.
+    pub(crate) fn forgets(&mut self, claim: &Uid, record: u64) {
+        if let Some(word) = self.words.get_mut(claim) {
+            word.forgotten.get_or_insert(record);
+        }
+    }
+
+    /// A promise is given from this claim: never lower than one before, nor of the same epoch to another. What was
+    /// promised stood in the Lease before, so that also who has forgotten it reads it there; only where somebody took
+    /// it out of the Lease the record alone knows.
+    pub(crate) fn judge_promise(&mut self, by: &PilotId, claim: &Uid, epoch: Epoch, to: &PilotName) {
+        if let Some(word) = self.words.get(claim).cloned() {
+            let lower = epoch < word.epoch || (epoch == word.epoch && *to != word.to);
+            let unknown = word.meddled && word.forgotten.is_some_and(|record| epoch.0 >= record);
+            if lower && !unknown {
+                let why = format!(
+                    "{by} promises epoch {epoch} to {to}; from its claim epoch {} was promised to {}",
+                    word.epoch, word.to
+                );
+                self.broken(Rule::Epoch, why);
+            }
+            if !lower && epoch == word.epoch {
+                return;
+            }
+        }
+        let word = Word { epoch, to: to.clone(), meddled: false, forgotten: None };
+        self.words.insert(claim.clone(), word);
+    }
+
+    /// Nothing is promised in a life that has not read Lease and record.
+    pub(crate) fn judge_floor(&mut self, by: &PilotId, epoch: Epoch, read: bool) {
+        // The pilot with the planted bug does this by construction; it has to be found by what comes of it.
+        if !read && self.planted != Some(Planted::NoFloor) {
+            self.broken(Rule::Epoch, format!("{by} promises epoch {epoch} before it has read Lease and record"));
+        }
+    }
+
+    /// Another set of the same name: what held of the old one does not bind it. Only these claims are the old one's.
+    pub(crate) fn new_set(&mut self, claims: Vec<String>) {
+        self.before = self.lives.keys().max().map(|life| (*life, claims.into_iter().collect()));
         self.holders.clear();
         self.lease_is_gone();
         self.record_epoch = 0;
@@ -185,6 +244,13 @@ impl Oracle {
             return;
         }
         let what = super::api::word(call);
+        if let Some((last, objects)) = &self.before
+            && life <= last
+            && before.as_ref().is_none_or(|(uid, _)| !objects.contains(uid))
+        {
+            let why = format!("{from} of a set that is no more {what} at epoch {epoch}");
+            self.broken(Rule::Fence, why);
+        }
         if let Some((_, stamp)) = before
             && *stamp > epoch
         {

@@ -13,20 +13,34 @@ use agent::pilot::durable::Durable;
 use protocol::database::VolumeState;
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use protocol::launcher::{Ask, Program, Reply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// What outlives pods.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Volume {
     pub(crate) durable: Option<Durable>,
+    /// What the pilot remembered at some times before, oldest first: somebody may have kept a copy.
+    copies: VecDeque<Durable>,
     launcher: Memory,
     accounts: Accounts,
     pub(crate) data: Option<Data>,
     aside: Vec<Data>,
 }
 
+/// Copies of a pilot's memory that somebody may bring back.
+const COPIES: usize = 32;
+
 impl Volume {
+    /// The pilot's memory is written, and somebody copies it.
+    pub(crate) fn remember(&mut self, durable: Durable) {
+        self.copies.push_back(durable.clone());
+        if self.copies.len() > COPIES {
+            self.copies.pop_front();
+        }
+        self.durable = Some(durable);
+    }
+
     pub(crate) fn starts(&self) -> u64 {
         self.accounts.starts
     }
@@ -159,6 +173,34 @@ impl World {
         {
             self.end_agent(agent, false);
         }
+    }
+
+    /// The pilot's process is killed and what it remembers is lost, or is as it was at some time before.
+    pub(crate) fn ruin_memory(&mut self, ordinal: u32, older: bool) {
+        let Ok(name) = PilotName::parse(&format!("{}-{ordinal}", super::cluster::SET)) else { return };
+        let Some(pod) = self.pods.get(&name) else { return };
+        let claim = pod.claim.clone();
+        if let Some(agent) = pod.agent {
+            self.end_agent(agent, false);
+        }
+        let record = self.cluster.record().map_or(0, |r| r.epoch.0);
+        let Some(volume) = self.volumes.get_mut(&claim) else { return };
+        if older {
+            let many = u64::try_from(volume.copies.len()).unwrap_or(0);
+            if many == 0 {
+                return;
+            }
+            let which = usize::try_from(self.chances.memory.below(many)).unwrap_or(0);
+            volume.copies.truncate(which + 1);
+            volume.durable = volume.copies.back().cloned();
+        } else {
+            volume.copies.clear();
+            volume.durable = None;
+        }
+        let promise = volume.durable.as_ref().and_then(|d| d.promise.as_ref());
+        let promise = promise.map_or_else(|| "no promise".to_owned(), |p| format!("epoch {}", p.epoch));
+        self.tell(format!("{name} has forgotten: it remembers {promise}"));
+        self.oracle.forgets(&claim, record);
     }
 
     /// An agent's process is no more: its container starts again, unless the pod ends.

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::oracle::Rule;
-use super::schedule::{Schedule, draw};
+use super::schedule::{Action, Schedule, Whom, draw};
 use agent::pilot::Rules;
 use policies::decide::Limits;
 use policies::policy::Policy;
@@ -17,11 +17,24 @@ pub enum Planted {
     WallClock,
     /// The Lease is renewed by a merge patch without resourceVersion.
     BlindRenewal,
+    /// A pilot promises by what it remembers, whatever Lease and record say.
+    NoFloor,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::WallClock, Self::BlindRenewal];
+    pub const ALL: [Self; 3] = [Self::WallClock, Self::BlindRenewal, Self::NoFloor];
+
+    /// A run in which the bug can show.
+    pub fn options(self, seed: u64) -> Options {
+        let options = match self {
+            Self::WallClock | Self::BlindRenewal => Options::swarm(seed),
+            // Somebody must lose its memory within the seconds in which two epochs have a coordinator each, and hear
+            // only the older one: too narrow for the swarm, so the runs are drawn around it.
+            Self::NoFloor => Options::forgotten(seed),
+        };
+        Options { planted: Some(self), ..options }
+    }
 }
 
 /// What a run is made of.
@@ -91,6 +104,27 @@ impl Options {
         options.loss = if chance.happens(500) { 0 } else { chance.between(1, 200) };
         options.latency = chance.between(2, 200);
         options.grace = *chance.pick(&[20, 60, 120, 600]).unwrap_or(&120);
+        options
+    }
+
+    /// A run in which a coordinator that is cut off believes in its Lease while another has been promised a higher
+    /// epoch; one who promised forgets it, and hears of both only the older one. Who that is is drawn: in most seeds
+    /// nobody that matters.
+    pub fn forgotten(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "forgotten");
+        let mut options = Self::calm(seed, 5);
+        options.rules.lease = Duration::from_secs(30);
+        let old = u32::try_from(chance.below(5)).unwrap_or(0);
+        let forgets = (old + u32::try_from(chance.between(1, 4)).unwrap_or(1)) % 5;
+        let forget = if chance.happens(500) { Action::LoseMemory(forgets) } else { Action::RollBackMemory(forgets) };
+        let at = 300_000;
+        options.schedule = vec![
+            (at, Action::CutApi(Whom::Ordinal(old), 60_000)),
+            (at, Action::Cut(vec![old], 14_000)),
+            (at + 10_000, forget),
+            (at + 14_000, Action::Cut(vec![old, forgets], 30_000)),
+        ];
+        options.faults_end = at + 60_000;
         options
     }
 

@@ -43,6 +43,10 @@ pub enum Action {
     KillDatabase(u32),
     /// A user changes the pod template, to this version of it.
     Template(u32),
+    /// The agent's process is killed, and what it remembers on its volume is gone.
+    LoseMemory(u32),
+    /// The agent's process is killed, and what it remembers is replaced by an older copy of it.
+    RollBackMemory(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
     Recreate(u32),
 }
@@ -63,6 +67,7 @@ impl Action {
             Self::DeletePod(_) => "delete",
             Self::KillDatabase(_) => "database",
             Self::Template(_) => "template",
+            Self::LoseMemory(_) | Self::RollBackMemory(_) => "memory",
             Self::Recreate(_) => "recreate",
         }
     }
@@ -77,13 +82,17 @@ impl fmt::Display for Action {
 /// Timed actions, in order of time.
 pub type Schedule = Vec<(u64, Action)>;
 
+/// What is drawn, each from a generator of its own: one more changes nothing of the others.
+const FAMILIES: [&str; 13] = [
+    "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
+    "template",
+];
+
 /// Draws a schedule for a run of `members` pods whose faults end at `end`.
 pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
     let mut schedule: Schedule = Vec::new();
     let many = u64::from(members);
-    for family in
-        ["kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "template"]
-    {
+    for family in FAMILIES {
         let mut chance = Chance::of(seed, family);
         if chance.happens(500) {
             continue;
@@ -120,6 +129,8 @@ pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
                 "scale" => Action::Scale(u32::try_from(chance.between(2, many + 2)).unwrap_or(3)),
                 "delete" => Action::DeletePod(ordinal(&mut chance)),
                 "template" => Action::Template(u32::try_from(chance.below(3)).unwrap_or(0)),
+                "memory" if chance.happens(500) => Action::LoseMemory(ordinal(&mut chance)),
+                "memory" => Action::RollBackMemory(ordinal(&mut chance)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));
