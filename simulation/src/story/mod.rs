@@ -49,6 +49,9 @@ pub fn must(holds: bool, sentence: impl Into<String>) -> Result<(), StoryError> 
     if holds { Ok(()) } else { Err(StoryError::Wrong(sentence.into())) }
 }
 
+/// How often a pilot that must answer is asked: a busy machine may miss a moment.
+const PATIENT: u32 = 5;
+
 /// A sandbox with a writer and somebody who watches.
 pub struct Stage {
     /// The sandbox.
@@ -177,7 +180,7 @@ impl Stage {
     pub async fn last_decisions(&self) -> Result<BTreeMap<String, u64>, StoryError> {
         let mut last = BTreeMap::new();
         for pod in self.sandbox.pods() {
-            let document = self.decisions(&pod).await?;
+            let document = self.decisions(&pod, PATIENT).await?;
             last.insert(pod.name, document.own.iter().map(|e| e.number).max().unwrap_or(0));
         }
         Ok(last)
@@ -190,9 +193,10 @@ impl Stage {
     pub async fn decided_after(&self, last: &BTreeMap<String, u64>) -> Result<Vec<(String, Entry)>, StoryError> {
         let mut decided = Vec::new();
         for pod in self.sandbox.pods() {
-            let document = match self.decisions(&pod).await {
+            let is_named = last.contains_key(&pod.name);
+            let document = match self.decisions(&pod, if is_named { PATIENT } else { 1 }).await {
                 Ok(document) => document,
-                Err(error) if last.contains_key(&pod.name) => return Err(error),
+                Err(error) if is_named => return Err(error),
                 Err(_not_up_yet) => continue,
             };
             let after = last.get(&pod.name).copied().unwrap_or(0);
@@ -201,9 +205,8 @@ impl Stage {
         Ok(decided)
     }
 
-    async fn decisions(&self, pod: &PodView) -> Result<DecisionsDocument, StoryError> {
-        // A busy machine may miss a moment.
-        for _ in 0..5 {
+    async fn decisions(&self, pod: &PodView, tries: u32) -> Result<DecisionsDocument, StoryError> {
+        for _ in 0..tries {
             if let Some(document) = self.sandbox.decisions(pod).await {
                 return Ok(document);
             }
