@@ -47,11 +47,11 @@ const FIRST: &[Story] = &[
     ("all_pods_killed_at_once_return_as_the_same_members_at_new_addresses", |s| Box::pin(shown::all_pods_killed(s))),
     ("the_founder_replaced_and_all_stopped_one_alone_starts", |s| Box::pin(shown::one_alone_starts(s))),
     ("a_crash_loop_is_slowed_down_and_told_and_the_volume_stays", |s| Box::pin(shown::crash_loop(s))),
-    ("every_acknowledged_row_is_read_back", |s| Box::pin(shown::all_rows(s))),
     ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(shown::epochs(s))),
     ("no_database_ended_that_nobody_killed", |s| Box::pin(shown::restarts(s))),
-    // The last one: it leaves a mesh without a record.
+    // It leaves a mesh without a record: only what needs none comes after it.
     ("nothing_is_founded_again_where_a_claim_carries_an_identity", |s| Box::pin(shown::second_founding_refused(s))),
+    ("every_acknowledged_row_is_read_back", |s| Box::pin(shown::all_rows(s))),
 ];
 
 /// A mesh whose databases stream slowly and whose pods get little time.

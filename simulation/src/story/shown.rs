@@ -702,6 +702,7 @@ pub async fn all_pods_killed(stage: &mut Stage) -> Result<(), StoryError> {
     let before = stage.until("three members", PATIENCE, |s| s.is_settled(3)).await?;
     let since = audit::next(stage);
     let at = stage.writer.as_ref().map(RowWriter::elapsed).unwrap_or_default();
+    let row = stage.writer.as_ref().map_or(0, RowWriter::tried);
     let begun = Instant::now();
     for pod in &before.pods {
         for pid in pod.processes.values() {
@@ -727,7 +728,10 @@ pub async fn all_pods_killed(stage: &mut Stage) -> Result<(), StoryError> {
         "all pods killed at once",
         took,
         None,
-        "same cluster, same host ids, new addresses, no second founding; rows acknowledged again",
+        format!(
+            "at row {row} or shortly before; same cluster, same host ids, new addresses, no second founding; rows \
+             acknowledged again"
+        ),
     );
     Ok(())
 }

@@ -369,11 +369,11 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
     let acknowledged = writer.acknowledged();
     let back = writer.read_back().await.map_err(|e| StoryError::Wrong(e.to_string()))?;
     let missing = back.missing.len();
-    stage.evidence.fact(
-        "rows acknowledged at QUORUM and read back",
-        format!("{acknowledged} acknowledged, {missing} missing"),
-        missing == 0 && acknowledged > 0,
-    );
+    let mut seen = format!("{acknowledged} acknowledged, {missing} missing");
+    if let (Some(first), Some(last)) = (back.missing.first(), back.missing.last()) {
+        seen.push_str(&format!(", numbers {first} to {last}"));
+    }
+    stage.evidence.fact("rows acknowledged at QUORUM and read back", seen, missing == 0 && acknowledged > 0);
     let window = Duration::from_secs(5);
     let gaps: Vec<Gap> = writer.gaps(window).iter().flat_map(|g| unexcused(*g, &stage.excused, window)).collect();
     let told: Vec<String> = gaps
