@@ -50,6 +50,8 @@ pub struct AuditEntry {
     pub sent_annotations: BTreeMap<String, String>,
     /// Our annotations as the object carried them afterwards (at the end, for a deletion).
     pub object_annotations: BTreeMap<String, String>,
+    /// The cluster's record as sent, where the request carried one: who reads the log needs the steps in between too.
+    pub sent_record: Option<String>,
     /// HTTP status of the answer.
     pub status: u16,
     /// The store's revision right after, where the request changed anything.

@@ -12,7 +12,7 @@ use agent::driver::cassandra::{Ports, Run, Settings as CassandraSettings, Timing
 use agent::driver::model::{Behaviour, Settings as ModelSettings};
 use agent::pilot::state::{DecisionsDocument, StateDocument};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -154,6 +154,8 @@ struct Inner {
     written: u64,
     /// Containers are not started, so that a process that ended stays away for as long as somebody measures.
     holding: bool,
+    /// Likewise for these pods alone.
+    held_pods: BTreeSet<String>,
     /// What would have been started meanwhile.
     held: Vec<KubeletCommand>,
 }
@@ -228,6 +230,7 @@ impl Sandbox {
             pids: BTreeMap::new(),
             written: 0,
             holding: false,
+            held_pods: BTreeSet::new(),
             held: Vec::new(),
         }));
         let options = Arc::new(options);
@@ -374,6 +377,11 @@ impl Sandbox {
         lock(&self.inner).holding = hold;
     }
 
+    /// Starts no container of these pods from now on, and what was held back of others: so that one may be alone.
+    pub fn hold_pods(&self, names: &[String]) {
+        lock(&self.inner).held_pods = names.iter().cloned().collect();
+    }
+
     /// Cuts a pilot off from these peers, or heals it with an empty list.
     ///
     /// # Errors
@@ -399,6 +407,7 @@ impl Sandbox {
             let mut inner = lock(&self.inner);
             inner.controllers = false;
             inner.holding = false;
+            inner.held_pods.clear();
         }
         // The kubelet has to see the deletions, and whoever stands still could not end.
         lock(&self.api).faults_mut().set_outage(false);
@@ -539,14 +548,17 @@ async fn beat(
                 }
             }
             let mut commands = inner.kubelet.step(&mut api, now, batch);
-            if inner.holding {
-                let starts = |c: &KubeletCommand| matches!(c, KubeletCommand::StartContainer { .. });
-                let (held, others) = commands.into_iter().partition(starts);
-                inner.held.extend::<Vec<_>>(held);
-                commands = others;
-            } else {
-                commands.append(&mut inner.held);
-            }
+            commands.append(&mut inner.held);
+            let is_held = |c: &KubeletCommand| match c {
+                KubeletCommand::StartContainer { pod, .. } => {
+                    inner.holding || pod["metadata"]["name"].as_str().is_some_and(|n| inner.held_pods.contains(n))
+                }
+                KubeletCommand::Signal { .. } | KubeletCommand::RunProbe { .. } | KubeletCommand::RemovePod { .. } => {
+                    false
+                }
+            };
+            let (held, commands): (Vec<_>, Vec<_>) = commands.into_iter().partition(is_held);
+            inner.held = held;
             let pods = pods(&api, &inner);
             let seeds: Vec<String> = pods.iter().map(|p| format!("{}:{}", p.address, PORTS.0)).collect();
             let known: Vec<SocketAddr> = pods.iter().map(|p| SocketAddr::new(p.address, 9042)).collect();

@@ -1,6 +1,6 @@
 //! Looks at every pilot's state endpoint, again and again.
 
-use super::own_phase;
+use super::{StoryError, must, own_phase};
 use crate::kubernetes::ModelApi;
 use crate::sandbox::engine::{PodView, PodsReader, get};
 use agent::pilot::state::StateDocument;
@@ -66,6 +66,35 @@ impl Snapshot {
         let state = self.states.get(pod)?;
         let me = state.members.iter().find(|m| m.name == state.me.name)?;
         me.database.as_ref()?.pid
+    }
+
+    /// The processes of these pods' databases are the ones they were; a pilot that did not answer says nothing of it.
+    ///
+    /// # Errors
+    /// When one is another process, or none.
+    pub fn must_run(&self, pids: &BTreeMap<String, Option<u32>>, when: &str) -> Result<(), StoryError> {
+        for (name, pid) in pids.iter().filter(|(name, _)| self.states.contains_key(*name)) {
+            let now = self.database_pid(name);
+            must(
+                now == *pid,
+                format!("the database of {name} was restarted {when}: process {pid:?} and then {now:?}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The processes of all pods' databases, but that of one.
+    pub fn pids_but(&self, pod: &str) -> BTreeMap<String, Option<u32>> {
+        self.pods.iter().filter(|p| p.name != pod).map(|p| (p.name.clone(), self.database_pid(&p.name))).collect()
+    }
+
+    /// Whether any other member's ring shows this identity as leaving.
+    pub fn peers_see_leaving(&self, leaver: &str, identity: &str) -> bool {
+        self.states.iter().filter(|(name, _)| *name != leaver).any(|(_, state)| {
+            let own = state.members.iter().find(|m| m.name == state.me.name);
+            let ring = own.and_then(|m| m.report.as_ref()).and_then(|r| r.ring.as_ref());
+            ring.into_iter().flatten().any(|l| l.status == RingStatus::Leaving && l.identity.as_str() == identity)
+        })
     }
 
     /// Exactly so many pods, each serving, each seen normal and up by every other, and no operation under way.

@@ -1,8 +1,10 @@
 //! The steps stories are made of: do something, wait for what must come, note what was seen.
 
-use super::{Stage, StoryError, must};
+use super::{Stage, StoryError, audit, must};
+use crate::kubernetes::ModelTime;
+use crate::sandbox::client::Gap;
 use crate::sandbox::process::Signal;
-use protocol::database::{DatabasePhase, RingStatus};
+use protocol::database::DatabasePhase;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -54,17 +56,27 @@ pub async fn first_rows(stage: &mut Stage) -> Result<(), StoryError> {
 
 /// Changes the size and waits until the ring has it.
 ///
+/// That the mesh did it, and in this order, is read from the audit log: a newcomer's database starts after the record
+/// carries its join, and a leaver's pod is gone after the record has its identity retired.
+///
 /// # Errors
-/// When it does not come to that.
+/// When it does not come to that, or another database is restarted.
 pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
-    let before = stage.seen();
+    let before = stage.until("a settled mesh", PATIENCE, |seen| seen.is_settled(seen.pods.len())).await?;
     let from = before.replicas;
+    let since = audit::next(stage);
     let begun = Instant::now();
     stage.say(format!("the StatefulSet is told {members}, as by `kubectl scale`; the mesh does the rest"));
     stage.sandbox.scale(members)?;
     let mut moving = Moving::default();
-    stage
+    let mut started: BTreeMap<String, Option<ModelTime>> = BTreeMap::new();
+    let after = stage
         .until(&format!("{members} members"), PATIENCE, |seen| {
+            for pod in seen.pods.iter().filter(|p| before.database_pid(&p.name).is_none()) {
+                if let Some(pid) = seen.database_pid(&pod.name) {
+                    started.entry(pod.name.clone()).or_insert_with(|| audit::started(pid));
+                }
+            }
             let now = seen.pods.iter().any(|p| {
                 matches!(
                     seen.phase(&p.name),
@@ -80,14 +92,45 @@ pub async fn scale(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
             seen.is_settled(usize::try_from(members).unwrap_or(0))
         })
         .await?;
-    let after = stage.seen();
-    let kept = same_processes(&before.pods.iter().map(|p| p.name.clone()).collect::<Vec<_>>(), &before, &after);
+    let stayed = before.pods.iter().filter(|p| after.pods.iter().any(|now| now.name == p.name));
+    let pids = stayed.map(|p| (p.name.clone(), before.database_pid(&p.name))).collect();
+    after.must_run(&pids, "while the size changed")?;
+    let writes = audit::record_writes(stage, since)?;
+    let mut order: Vec<String> = Vec::new();
+    for pod in after.pods.iter().filter(|p| before.database_pid(&p.name).is_none()) {
+        must(started.contains_key(&pod.name), format!("the first database of {} was not seen", pod.name))?;
+    }
+    for (name, at) in &started {
+        let at = at.ok_or_else(|| StoryError::Wrong(format!("the first database of {name} was gone at once")))?;
+        let join = audit::join_opened(&writes, name)
+            .ok_or_else(|| StoryError::Wrong(format!("no write of the record opened the join of {name}")))?;
+        must(
+            join.time.0 <= at.0 + audit::TICK_MILLIS,
+            format!("{name} started {} ms before its join was recorded", join.time.0.saturating_sub(at.0)),
+        )?;
+        order.push(format!("{name} started {} ms after its join was recorded", at.0.saturating_sub(join.time.0)));
+    }
+    for pod in before.pods.iter().filter(|p| !after.pods.iter().any(|now| now.name == p.name)) {
+        let name = &pod.name;
+        let identity =
+            before.identity(name).ok_or_else(|| StoryError::Wrong(format!("{name} left and had no identity")))?;
+        audit::must_leave_once(stage, since, &identity, before.record.as_ref())?;
+        let retired = audit::retired_by(&writes, &identity).map(|w| w.sequence);
+        let gone = audit::pod_gone(stage, name, since);
+        must(
+            retired.is_some() && gone.is_some() && retired < gone,
+            format!(
+                "{name}: {identity} was to be retired (write {retired:?}) before its pod was gone (write {gone:?})"
+            ),
+        )?;
+        order.push(format!("{name} was confirmed gone and retired before its pod ended"));
+    }
     let word = if members > from { "scale out" } else { "scale in" };
     stage.evidence.step(
         &format!("{word} {from} -> {members}"),
         begun.elapsed(),
         Some(moving.total()),
-        format!("members seen normal and up by all; other databases not restarted: {kept}"),
+        format!("members seen normal and up by all; {}; no other database restarted", order.join("; ")),
     );
     Ok(())
 }
@@ -116,12 +159,8 @@ impl Moving {
     }
 }
 
-fn same_processes(names: &[String], before: &super::Snapshot, after: &super::Snapshot) -> bool {
-    names
-        .iter()
-        .filter(|n| after.pods.iter().any(|p| &p.name == *n))
-        .all(|n| before.database_pid(n) == after.database_pid(n))
-}
+/// A launcher starts a database that died so soon again, on a loaded machine too: the first pause is a second.
+pub(super) const RESTARTED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Kills a database and waits until its launcher has it back.
 ///
@@ -134,6 +173,7 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
     let begun = Instant::now();
     stage.say(format!("SIGKILL to the database of {pod}, process {pid}; its launcher restarts it"));
     crate::sandbox::process::signal(pid, Signal::Kill);
+    stage.killed += 1;
     let members = before.pods.len();
     let mut restarted: Option<Duration> = None;
     let seen = stage
@@ -146,6 +186,10 @@ pub async fn kill_database(stage: &mut Stage, pod: &str) -> Result<(), StoryErro
         })
         .await?;
     must(seen.identity(pod) == identity, format!("{pod} came back as another identity"))?;
+    must(
+        restarted.is_some_and(|after| after <= RESTARTED_WITHIN),
+        format!("the database of {pod} was started again after {restarted:?}, within {RESTARTED_WITHIN:?} is at once"),
+    )?;
     stage.evidence.step(
         &format!("kill -9 the database of {pod}"),
         begun.elapsed(),
@@ -193,19 +237,7 @@ async fn kill_coordinator_watching(
 }
 
 /// A ring is looked at about once a second: what is seen so long after a moment was so after that moment.
-const LOOKED_AGAIN: Duration = Duration::from_millis(1500);
-
-/// Whether the leaver itself or any peer sees it leaving.
-fn is_leaving(seen: &super::Snapshot, leaver: &str, identity: Option<&str>) -> bool {
-    let by_peers = seen.states.values().any(|state| {
-        let own = state.members.iter().find(|m| m.name == state.me.name);
-        let ring = own.and_then(|m| m.report.as_ref()).and_then(|r| r.ring.as_ref());
-        ring.into_iter()
-            .flatten()
-            .any(|line| line.status == RingStatus::Leaving && Some(line.identity.to_string().as_str()) == identity)
-    });
-    by_peers || seen.phase(leaver) == Some(DatabasePhase::Leaving)
-}
+pub(super) const LOOKED_AGAIN: Duration = Duration::from_millis(1500);
 
 /// Scales in and kills the coordinator while the member is leaving.
 ///
@@ -216,13 +248,9 @@ fn is_leaving(seen: &super::Snapshot, leaver: &str, identity: Option<&str>) -> b
 pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> Result<(), StoryError> {
     let before = stage.seen();
     let leaver = before.pods.last().map(|p| p.name.clone()).unwrap_or_default();
-    let old = before.identity(&leaver);
-    let pids: BTreeMap<String, Option<u32>> = before
-        .pods
-        .iter()
-        .filter(|p| p.name != leaver)
-        .map(|p| (p.name.clone(), before.database_pid(&p.name)))
-        .collect();
+    let old = before.identity(&leaver).ok_or_else(|| StoryError::Wrong(format!("{leaver} has no identity")))?;
+    let pids = before.pids_but(&leaver);
+    let since = audit::next(stage);
     let begun = Instant::now();
     stage.say(format!("once {leaver} is leaving, the coordinator will be killed"));
     stage.sandbox.scale(members)?;
@@ -232,7 +260,7 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
     let killed = Instant::now();
     let mut last_leaving = Duration::ZERO;
     let mut look = |seen: &super::Snapshot| {
-        if is_leaving(seen, &leaver, old.as_deref()) {
+        if seen.peers_see_leaving(&leaver, &old) || seen.phase(&leaver) == Some(DatabasePhase::Leaving) {
             last_leaving = killed.elapsed();
         }
     };
@@ -248,21 +276,55 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
         last_leaving > LOOKED_AGAIN,
         format!("{leaver} was not seen leaving after the coordinator was killed: the kill proves nothing"),
     )?;
-    for (name, pid) in &pids {
-        must(seen.database_pid(name) == *pid, format!("the database of {name} was restarted"))?;
-    }
-    let retired = seen.record.as_ref().is_some_and(|r| r.retired.keys().any(|i| Some(i.to_string()) == old));
-    must(retired, format!("{old:?} is not retired"))?;
+    seen.must_run(&pids, "while the coordinator changed")?;
+    audit::must_leave_once(stage, since, &old, before.record.as_ref())?;
     stage.evidence.step(
         &format!("scale in to {members} across that change"),
         begun.elapsed(),
         None,
         format!(
-            "still leaving {:.1} s after the kill; completed once, identity retired, no other database restarted",
+            "still leaving {:.1} s after the kill; opened once, retired once, no other database restarted",
             last_leaving.as_secs_f64()
         ),
     );
     Ok(())
+}
+
+/// What is answered already when the API stops may still be decided on for so long.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// Looks on while the API is away: no database becomes another process, rows are acknowledged, nobody acts. Returns how
+/// many rows.
+///
+/// # Errors
+/// When anything else happens.
+pub async fn look_on_without_api(
+    stage: &Stage,
+    how_long: Duration,
+    pids: &BTreeMap<String, Option<u32>>,
+) -> Result<u64, StoryError> {
+    tokio::time::sleep(LAST_ANSWERS).await;
+    stage.until("a look at the mesh without the API", PATIENCE, |seen| !seen.api).await?;
+    let rows = stage.writer.as_ref().map_or(0, |w| w.acknowledged());
+    let last = stage.last_decisions().await?;
+    stage
+        .watch_for(how_long, |seen| {
+            must(!seen.api, "the API answered although it was stopped")?;
+            seen.must_run(pids, "while the API was away")
+        })
+        .await?;
+    let acts = super::acts(&stage.decided_after(&last).await?);
+    must(acts.is_empty(), format!("there were acts while the API was away: {}", acts.join("; ")))?;
+    let written = stage.writer.as_ref().map_or(0, |w| w.acknowledged()).saturating_sub(rows);
+    must(stage.writer.is_none() || written > 0, "no row was acknowledged while the API was away")?;
+    Ok(written)
+}
+
+/// Exactly one pilot coordinates by its own word.
+pub(super) fn has_one_coordinator(seen: &super::Snapshot) -> bool {
+    let leads =
+        |s: &&agent::pilot::state::StateDocument| matches!(s.me.role, protocol::report::Role::Coordinator { .. });
+    seen.states.values().filter(leads).count() == 1
 }
 
 /// Stops the API for a while: databases serve, nobody restarts, nothing is decided; afterwards one coordinator.
@@ -270,35 +332,26 @@ pub async fn kill_coordinator_while_leaving(stage: &mut Stage, members: u32) -> 
 /// # Errors
 /// When anything else happens.
 pub async fn api_outage(stage: &mut Stage, how_long: Duration) -> Result<(), StoryError> {
-    let before = stage.seen();
-    let names: Vec<String> = before.pods.iter().map(|p| p.name.clone()).collect();
-    let rows = stage.writer.as_ref().map_or(0, |w| w.acknowledged());
+    let before = stage.until("a settled mesh", PATIENCE, |seen| seen.is_settled(seen.pods.len())).await?;
+    let pids = before.pids_but("");
     stage.say("databases must serve, nobody may restart, nothing may be decided");
     stage.sandbox.stop_api().await;
-    tokio::time::sleep(how_long).await;
-    let during = stage.seen();
-    must(same_processes(&names, &before, &during), "a database was restarted while the API was away")?;
-    let written = stage.writer.as_ref().map_or(0, |w| w.acknowledged()).saturating_sub(rows);
-    must(stage.writer.is_none() || written > 0, "no row was acknowledged while the API was away")?;
+    let looked = look_on_without_api(stage, how_long, &pids).await;
     let begun = Instant::now();
     stage.say("the API answers again: one coordinator must come of it");
     stage.sandbox.start_api().await?;
+    let written = looked?;
     let seen = stage
-        .until("one coordinator again", PATIENCE, |seen| {
-            let count = seen
-                .states
-                .values()
-                .filter(|s| matches!(s.me.role, protocol::report::Role::Coordinator { .. }))
-                .count();
-            count == 1 && seen.is_settled(names.len())
-        })
+        .until("one coordinator again", PATIENCE, |seen| has_one_coordinator(seen) && seen.is_settled(pids.len()))
         .await?;
-    must(same_processes(&names, &before, &seen), "a database was restarted when the API returned")?;
+    seen.must_run(&pids, "when the API returned")?;
     stage.evidence.step(
         &format!("API server away for {} s", how_long.as_secs()),
         begun.elapsed(),
         None,
-        format!("{written} rows acknowledged meanwhile, no database restarted; one coordinator again after its return"),
+        format!(
+            "{written} rows acknowledged meanwhile, no act, no database restarted; one coordinator again afterwards"
+        ),
     );
     Ok(())
 }
@@ -316,56 +369,60 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
     let acknowledged = writer.acknowledged();
     let back = writer.read_back().await.map_err(|e| StoryError::Wrong(e.to_string()))?;
     let missing = back.missing.len();
-    stage.evidence.fact(
-        "rows acknowledged at QUORUM and read back",
-        format!("{acknowledged} acknowledged, {missing} missing"),
-        missing == 0 && acknowledged > 0,
-    );
-    let gaps = writer.gaps(Duration::from_secs(5));
+    let mut seen = format!("{acknowledged} acknowledged, {missing} missing");
+    if let (Some(first), Some(last)) = (back.missing.first(), back.missing.last()) {
+        seen.push_str(&format!(", numbers {first} to {last}"));
+    }
+    stage.evidence.fact("rows acknowledged at QUORUM and read back", seen, missing == 0 && acknowledged > 0);
+    let window = Duration::from_secs(5);
+    let gaps: Vec<Gap> = writer.gaps(window).iter().flat_map(|g| unexcused(*g, &stage.excused, window)).collect();
     let told: Vec<String> = gaps
         .iter()
         .map(|g| format!("{:.1} s from {:.0} s on", g.to.saturating_sub(g.from).as_secs_f64(), g.from.as_secs_f64()))
         .collect();
+    let beside = match stage.excused.len() {
+        0 => String::new(),
+        n => format!(", beside {n} stretches in which too many were stopped on purpose"),
+    };
     stage.evidence.fact(
         "5-second windows without an acknowledgement",
         if gaps.is_empty() {
-            "0".to_owned()
+            format!("0{beside}")
         } else {
-            format!("{}: {} after the first row", gaps.len(), told.join(", "))
+            format!("{}: {} after the first row{beside}", gaps.len(), told.join(", "))
         },
         gaps.is_empty(),
     );
     Ok(())
 }
 
-/// Counts, in the API's audit log, writes of older epochs that were refused and such that were committed after a
-/// newer stamp.
-pub fn judge_epochs(stage: &mut Stage) {
-    let api = stage.sandbox.api().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut highest: BTreeMap<String, u64> = BTreeMap::new();
-    let mut refused = 0usize;
-    let mut committed_late = 0usize;
-    for entry in api.audit().entries() {
-        let epoch = entry.sent_annotations.get("pilotmesh.io/epoch").and_then(|e| e.parse::<u64>().ok());
-        let Some(epoch) = epoch else {
-            continue;
-        };
-        let top = highest.entry(entry.path.clone()).or_default();
-        if entry.status < 300 {
-            if epoch < *top {
-                committed_late += 1;
-            }
-            *top = (*top).max(epoch);
-        } else if entry.status == 409 && epoch < *top {
-            refused += 1;
-        }
+/// What of a gap lies outside of the stretches in which nothing could be acknowledged, and is long enough to count.
+fn unexcused(gap: Gap, excused: &[(Duration, Duration)], window: Duration) -> Vec<Gap> {
+    let mut left = vec![gap];
+    for (from, to) in excused {
+        left = left
+            .into_iter()
+            .flat_map(|gap| {
+                [Gap { from: gap.from, to: gap.to.min(*from) }, Gap { from: gap.from.max(*to), to: gap.to }]
+            })
+            .filter(|gap| gap.to.saturating_sub(gap.from) >= window)
+            .collect();
     }
-    drop(api);
-    stage.evidence.fact(
-        "writes of older epochs",
-        format!("{refused} refused, {committed_late} committed after a newer stamp"),
-        committed_late == 0,
-    );
+    left
+}
+
+/// Counts, in the API's audit log, writes of older epochs that were refused and such that were committed after a
+/// newer stamp of the same object.
+pub fn judge_epochs(stage: &mut Stage) {
+    let epochs = {
+        let api = stage.sandbox.api().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        audit::judge_epochs(api.audit().entries())
+    };
+    let mut seen = format!("{} refused, {} committed after a newer stamp", epochs.refused, epochs.late.len());
+    if !epochs.late.is_empty() {
+        seen.push_str(&format!(": {}", epochs.late.join("; ")));
+    }
+    stage.evidence.fact("writes of older epochs", seen, epochs.late.is_empty());
 }
 
 /// Notes how many databases ended although nobody had asked for it, beyond those that the story killed.
@@ -377,4 +434,22 @@ pub fn judge_restarts(stage: &mut Stage, killed: u64) {
         format!("{more} (killed on purpose: {killed})"),
         more == 0,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_outside_of_an_excused_stretch_is_a_gap() {
+        let s = Duration::from_secs;
+        let gap = |from, to| Gap { from: s(from), to: s(to) };
+        let excused = [(s(100), s(150))];
+        assert_eq!(unexcused(gap(99, 149), &excused, s(5)), []);
+        assert_eq!(unexcused(gap(90, 149), &excused, s(5)), [gap(90, 100)]);
+        assert_eq!(unexcused(gap(120, 160), &excused, s(5)), [gap(150, 160)]);
+        assert_eq!(unexcused(gap(10, 16), &excused, s(5)), [gap(10, 16)]);
+        assert_eq!(unexcused(gap(10, 16), &[], s(5)), [gap(10, 16)]);
+        assert_eq!(unexcused(gap(90, 160), &excused, s(5)), [gap(90, 100), gap(150, 160)]);
+    }
 }

@@ -378,6 +378,7 @@ impl ModelApi {
             sent_uid: uid,
             sent_annotations: annotations,
             object_annotations: std::collections::BTreeMap::new(),
+            sent_record: call.body["data"]["record"].as_str().map(str::to_owned),
             status: 0,
             committed: None,
         };
