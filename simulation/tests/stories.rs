@@ -7,7 +7,7 @@
 use simulation::sandbox::distribution::{Progress, ensure_cassandra};
 use simulation::sandbox::engine::{Database, Options, Sandbox};
 use simulation::sandbox::layout::Layout;
-use simulation::story::{Stage, StoryError, shown, steps};
+use simulation::story::{Stage, StoryError, roll, shown, steps};
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -16,8 +16,8 @@ use std::time::Instant;
 type Told<'a> = Pin<Box<dyn Future<Output = Result<(), StoryError>> + 'a>>;
 type Story = (&'static str, for<'a> fn(&'a mut Stage) -> Told<'a>);
 
-/// The policy of the gate: quick to drain, everything else balanced.
-const POLICY: &str = "apiVersion: pilotmesh.io/v1alpha1\nkind: ClusterPolicy\nmetadata: { name: gate }\nspec:\n  restart: { timeToDrain: 10s, stopTimeout: 30s }\n";
+/// The policy of the gate: quick to drain, short pauses, everything else balanced.
+const POLICY: &str = "apiVersion: pilotmesh.io/v1alpha1\nkind: ClusterPolicy\nmetadata: { name: gate }\nspec:\n  restart: { timeToDrain: 10s, stopTimeout: 30s }\n  scale: { settle: 1s }\n  rollout: { settle: 2s }\n";
 
 /// One mesh from nothing, through everything that may befall it.
 const FIRST: &[Story] = &[
@@ -46,6 +46,7 @@ const FIRST: &[Story] = &[
     ("who_alone_reaches_the_api_leads", |s| Box::pin(shown::who_reaches_the_api_leads(s))),
     ("all_pods_killed_at_once_return_as_the_same_members_at_new_addresses", |s| Box::pin(shown::all_pods_killed(s))),
     ("the_founder_replaced_and_all_stopped_one_alone_starts", |s| Box::pin(shown::one_alone_starts(s))),
+    ("a_changed_template_rolls_one_member_at_a_time", |s| Box::pin(roll::roll(s))),
     ("a_crash_loop_is_slowed_down_and_told_and_the_volume_stays", |s| Box::pin(shown::crash_loop(s))),
     ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(shown::epochs(s))),
     ("no_database_ended_that_nobody_killed", |s| Box::pin(shown::restarts(s))),

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod evidence;
 pub mod observer;
+pub mod roll;
 pub mod shown;
 pub mod steps;
 
