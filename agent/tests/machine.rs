@@ -934,3 +934,17 @@ fn the_second_candidate_tries_one_step_after_the_first_would_have() {
         assert_eq!(tries_after(step, true) - tries_after(step, false), step * SECOND);
     }
 }
+
+#[test]
+fn a_pilot_whose_launcher_has_gone_with_its_ending_pod_does_not_stand_and_one_whose_launcher_is_only_away_does() {
+    for ending in [true, false] {
+        let mut last = running();
+        last.terminating = ending;
+        let mut story = Story::beside(member(), last);
+        story.lease = Some(lease(1, None, 3));
+        story.tell(Event::Launcher(None));
+        story.tell(Event::View(Box::new(View::default())));
+        story.pass(10 * SECOND);
+        assert_eq!(story.lease.as_ref().expect("there").content.holder.is_none(), ending);
+    }
+}

@@ -18,8 +18,9 @@ fn sound(world: &World) {
 
 #[track_caller]
 fn at_rest(world: &mut World, within: u64) {
-    world.settle(within);
+    let rests = world.settle(within);
     sound(world);
+    assert!(rests, "left to a person\n{}", world.story.last(60).join("\n"));
 }
 
 #[track_caller]
@@ -196,20 +197,22 @@ fn f07_clocks_that_run_apart_and_wall_clocks_that_jump_take_no_lease_early() {
 
 #[test]
 fn f21_a_set_made_again_under_the_same_name_is_another_cluster_and_the_old_pilots_touch_nothing() {
-    let mut world = founded(11, 3);
-    let before = world.kubernetes().record().map(|r| r.cluster);
-    // Its next write is the intent of the join.
-    world.act(&Action::HoldWrite(Whom::Coordinator, 60_000));
-    world.act(&Action::Scale(4));
-    until(&mut world, 60_000, "a write of it is on its way", |w| w.writes_held() == 1);
-    world.act(&Action::Recreate(3));
-    until(&mut world, 600_000, "the new set is founded", |w| {
-        w.kubernetes().record().is_some_and(|r| Some(r.cluster) != before)
-    });
-    until(&mut world, 120_000, "the late write arrives", |w| w.held_answers().len() == 1);
-    at_rest(&mut world, 600_000);
-    assert_eq!(world.held_answers(), [409], "the record has another uid");
-    assert_eq!(size(&world), 3);
+    for seed in 0..4 {
+        let mut world = founded(110 + seed, 3);
+        let before = world.kubernetes().record().map(|r| r.cluster);
+        // Its next write is the intent of the join.
+        world.act(&Action::HoldWrite(Whom::Coordinator, 300_000));
+        world.act(&Action::Scale(4));
+        until(&mut world, 60_000, "a write of it is on its way", |w| w.writes_held() == 1);
+        world.act(&Action::Recreate(3));
+        until(&mut world, 600_000, "the new set is founded", |w| {
+            w.kubernetes().record().is_some_and(|r| Some(r.cluster) != before)
+        });
+        until(&mut world, 300_000, "the late write arrives", |w| w.held_answers().len() == 1);
+        at_rest(&mut world, 600_000);
+        assert_eq!(world.held_answers(), [409], "the record has another uid");
+        assert_eq!(size(&world), 3);
+    }
 }
 
 /// The ordinal of the pod whose pilot holds the Lease.
@@ -261,7 +264,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 10] = [
+const MENDED: [(u64, &str); 12] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -271,6 +274,8 @@ const MENDED: [(u64, &str); 10] = [
     (3095, "a joiner that came to own data as its pod was scaled away was waited for for ever"),
     (3096, "two members beyond the size, both without pods, waited for each other to serve"),
     (3113, "as 3095, with a short grace"),
+    (20123, "a coordinator's life that had not been heard of was held silent by the silence of the one before"),
+    (20154, "as 20123, by a pilot that had only just started"),
     (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
 ];
 
@@ -278,8 +283,10 @@ const MENDED: [(u64, &str); 10] = [
 fn seeds_that_once_showed_a_bug_show_none() {
     for (seed, bug) in MENDED {
         let mut options = Options::swarm(seed);
-        // They were found before memory could be lost: the run is the one of then.
-        options.schedule.retain(|(_, action)| action.family() != "memory");
+        // The older ones were found before memory could be lost: the run is the one of then.
+        if seed < 20_000 {
+            options.schedule.retain(|(_, action)| action.family() != "memory");
+        }
         let outcome = run(options.clone());
         assert!(outcome.verdict.is_none(), "{bug}\n{}", report(&options, &outcome, 60));
     }

@@ -46,9 +46,21 @@ async fn node_of(
     secret: Arc<KeyRing>,
     seeds: &[SocketAddr],
 ) -> Node {
+    node_with(quick(), cluster, who, generation, listen, secret, seeds).await
+}
+
+async fn node_with(
+    settings: GossipSettings,
+    cluster: &str,
+    who: &str,
+    generation: u64,
+    listen: SocketAddr,
+    secret: Arc<KeyRing>,
+    seeds: &[SocketAddr],
+) -> Node {
     let (ring, shared): (_, SharedKeyRing) = watch::channel(secret);
     let gossip = ChitchatMembership::start(GossipStart {
-        settings: quick(),
+        settings,
         name: name(who),
         generation: Generation(generation),
         listen,
@@ -359,4 +371,119 @@ async fn a_pilot_that_was_asleep_holds_its_view_until_it_has_heard_everybody_aga
             .any(|incident| { matches!(incident.what, IncidentKind::Woken { gap } if gap >= Duration::from_secs(6)) })
     );
     assert_eq!(view.restarts, 0);
+}
+
+async fn node_under(settings: GossipSettings, who: &str, seeds: &[SocketAddr]) -> Node {
+    node_with(settings, "c", who, 1, ([127, 0, 0, 1], 0).into(), ring(&[("k", OLD)], "k"), seeds).await
+}
+
+/// Two pilots that watch a third, each by its own settings; the third is `c`.
+async fn two_watchers(one: GossipSettings, other: GossipSettings) -> (Node, Node, Node) {
+    let c = node("c", 1, &[]).await;
+    let a = node_under(one, "a", &[c.address]).await;
+    let b = node_under(other, "b", &[c.address]).await;
+    a.until_live(&["b", "c"]).await;
+    b.until_live(&["a", "c"]).await;
+    (a, b, c)
+}
+
+/// After how much silence `c` counts as down, by this view.
+fn timeout_of_c(view: &MembershipView) -> Duration {
+    view.peers.get(&name("c")).and_then(|c| c.timeout).expect("it is heard")
+}
+
+// The time-out is phi times the mean of at most `window` samples, none of them above `max_interval`, and of five more
+// of `prior`. The numbers below are chosen so that whatever the samples are, the two watchers cannot agree.
+
+#[tokio::test]
+async fn the_silence_that_counts_as_down_grows_with_phi() {
+    let slow = GossipSettings { prior: Duration::from_secs(1), window: 20, ..quick() };
+    let (a, b, _c) = two_watchers(GossipSettings { phi: 5.0, ..slow }, GossipSettings { phi: 30.0, ..slow }).await;
+    // The mean is at most 1 s, and at least 5 s / 25.
+    assert!(timeout_of_c(&a.gossip.view()) <= Duration::from_secs(5));
+    assert!(timeout_of_c(&b.gossip.view()) >= Duration::from_secs(6));
+}
+
+#[tokio::test]
+async fn of_a_young_peer_more_silence_is_borne_the_longer_the_prior_interval() {
+    let few = GossipSettings { window: 20, ..quick() };
+    let prior = |millis| GossipSettings { prior: Duration::from_millis(millis), ..few };
+    let (a, b, _c) = two_watchers(prior(300), prior(10_000)).await;
+    // The mean is at most 1 s with the one, and at least 50 s / 25 with the other.
+    assert!(timeout_of_c(&a.gossip.view()) <= Duration::from_secs(10));
+    assert!(timeout_of_c(&b.gossip.view()) >= Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_longer_window_lets_what_was_measured_outweigh_what_was_assumed() {
+    let long = GossipSettings { prior: Duration::from_secs(10), max_interval: Duration::from_millis(200), ..quick() };
+    let window = |window| GossipSettings { window, ..long };
+    let (a, b, _c) = two_watchers(window(20), window(200)).await;
+    // With 20 samples the mean stays at 50 s / 25 or above; with 57 and more it is below 1.1 s.
+    let low = Duration::from_secs(11);
+    b.until("a mean of what was measured", |view| timeout_of_c(view) < low).await;
+    assert!(timeout_of_c(&a.gossip.view()) >= Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_gap_longer_than_max_interval_is_no_sample_of_the_usual_interval() {
+    let calm = GossipSettings { phi: 30.0, prior: Duration::from_secs(10), window: 20, ..quick() };
+    let most = |millis| GossipSettings { max_interval: Duration::from_millis(millis), ..calm };
+    let (a, b, c) = two_watchers(most(200), most(60_000)).await;
+    let mean = |view: &MembershipView| timeout_of_c(view) / 30;
+    // 20 samples of at most 200 ms: the mean is 54 s / 25 at most, for good.
+    let usual = Duration::from_millis(2_160);
+    a.until("twenty samples", |view| mean(view) <= usual).await;
+    b.until("twenty samples", |view| mean(view) <= usual).await;
+    let others = [name("a"), name("b")].into();
+    c.gossip.cut(Cut::From(others)).await.expect("allowed");
+    let silent = |view: &MembershipView| view.peers[&name("c")].silence >= Duration::from_secs(10);
+    b.until("ten seconds of silence", silent).await;
+    a.until("ten seconds of silence", silent).await;
+    let beats = |node: &Node| node.gossip.view().peers[&name("c")].heartbeat;
+    let (at_a, at_b) = (beats(&a), beats(&b));
+    assert_eq!(live(&a.gossip.view()), ["b", "c"], "not for down: the time-out is 30 times 2 s");
+    c.gossip.cut(Cut::Nobody).await.expect("allowed");
+    // One sample of 10 s among the 20: 60 s / 25 at least.
+    b.until("the gap as a sample", |view| mean(view) >= Duration::from_millis(2_400)).await;
+    assert!(beats(&b) > at_b);
+    let heard = a.until("c again", |view| view.peers[&name("c")].heartbeat > at_a).await;
+    assert!(mean(&heard) <= usual, "{:?}", mean(&heard));
+}
+
+#[tokio::test]
+async fn the_dead_are_forgotten_after_dead_grace() {
+    let grace = |seconds| GossipSettings { dead_grace: Duration::from_secs(seconds), ..quick() };
+    let (quick, slow) = (grace(1), grace(600));
+    let (a, b) = (node_under(quick, "a", &[]).await, node_under(slow, "b", &[]).await);
+    // Two meshes: what one forgets the other would tell it again.
+    let (c, d) = (node_under(quick, "c", &[a.address]).await, node_under(slow, "d", &[b.address]).await);
+    a.until_live(&["c"]).await;
+    b.until_live(&["d"]).await;
+    drop((c, d));
+    b.until("d silent", |view| live(view).is_empty()).await;
+    a.until("c forgotten", |view| view.lives == 1 && view.peers.is_empty()).await;
+    assert_eq!(b.gossip.view().lives, 2);
+}
+
+#[tokio::test]
+async fn pilots_exchange_as_often_as_interval_says() {
+    let interval = |millis| GossipSettings {
+        interval: Duration::from_millis(millis),
+        prior: Duration::from_secs(3),
+        max_interval: Duration::from_secs(10),
+        ..quick()
+    };
+    let (quick, slow) = (interval(100), interval(1_000));
+    let (a, b) = (node_under(quick, "a", &[]).await, node_under(slow, "b", &[]).await);
+    let (c, d) = (node_under(quick, "c", &[a.address]).await, node_under(slow, "d", &[b.address]).await);
+    a.until_live(&["c"]).await;
+    b.until_live(&["d"]).await;
+    // Both beat on the same clock of one runtime, the one ten times for each beat of the other.
+    let beats = |node: &Node, of: &str| node.gossip.view().peers[&name(of)].heartbeat;
+    let (at_a, at_b) = (beats(&a, "c"), beats(&b, "d"));
+    b.until("some rounds", |view| view.peers[&name("d")].heartbeat >= at_b + 20).await;
+    let (often, seldom) = (beats(&a, "c") - at_a, beats(&b, "d") - at_b);
+    assert!(often > 3 * seldom, "{often} beats and {seldom}");
+    drop((c, d));
 }

@@ -98,7 +98,7 @@ impl Pilot {
         }
         let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || !self.view_seen;
         if self.leaving
-            || self.is_ending()
+            || self.pod_ends
             || listening
             || self.view.woken
             || !self.floor_known
@@ -285,7 +285,7 @@ impl Pilot {
 
     fn lead(&mut self, now: Timestamp, sent: Timestamp, patience: Option<Duration>, epoch: Epoch, lease: LeaseFacts) {
         let rules = &self.setup.rules;
-        if self.leaving || self.is_ending() {
+        if self.leaving || self.pod_ends {
             // It came too late: given back at once, so that nobody waits for it.
             self.give_back(now, &lease, patience.is_none());
             return;

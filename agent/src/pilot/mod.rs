@@ -161,6 +161,8 @@ pub struct Pilot {
     view: View,
     view_seen: bool,
     launcher: Option<LauncherStatus>,
+    /// The launcher was told to end when it was last heard: in an ending pod it goes before this process does.
+    pod_ends: bool,
     database: DatabaseState,
     volume: Option<VolumeState>,
     api: ApiReach,
@@ -201,6 +203,7 @@ impl Pilot {
             view: View::default(),
             view_seen: false,
             launcher: None,
+            pod_ends: false,
             database: DatabaseState::bare(DatabasePhase::Unknown),
             volume: None,
             api: ApiReach::Untried,
@@ -293,6 +296,7 @@ impl Pilot {
     fn take_launcher(&mut self, now: Timestamp, status: Option<LauncherStatus>) {
         let began =
             status.as_ref().is_some_and(|s| s.terminating) && !self.launcher.as_ref().is_some_and(|s| s.terminating);
+        self.pod_ends = status.as_ref().map_or(self.pod_ends, |s| s.terminating);
         self.launcher = status;
         if !self.is_held() {
             self.local.pauses.forget(Chore::Start);

@@ -59,6 +59,7 @@ fn one(arguments: &Arguments, seed: u64) -> bool {
 fn many(arguments: &Arguments) -> bool {
     let began = Instant::now();
     let (mut failures, mut simulated, mut refused, mut changes, mut rescued) = (0u64, 0u64, 0u64, 0u64, 0u64);
+    let mut excused = 0u64;
     for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
         let options = Options::swarm(seed);
         let mut outcome = run(options.clone());
@@ -66,6 +67,7 @@ fn many(arguments: &Arguments) -> bool {
         refused += outcome.refused;
         changes += outcome.changes;
         rescued += u64::from(outcome.rescued);
+        excused += u64::from(outcome.excused.is_some());
         // One in a hundred is run twice: the same seed must give the same run.
         if seed % 100 == 0 && run(options.clone()).hash != outcome.hash {
             outcome.verdict = Some((simulation::world::oracle::Rule::Deterministic, "two runs differ".to_owned()));
@@ -85,7 +87,7 @@ fn many(arguments: &Arguments) -> bool {
     let seconds = began.elapsed().as_secs_f64();
     let days = simulated as f64 / 86_400_000.0;
     eprintln!(
-        "{} seeds, {failures} failed, {days:.2} simulated days in {seconds:.1} s ({:.0} times real time), {changes} joins and leaves, {refused} writes of older epochs refused, {rescued} times a user had to give a quorum back",
+        "{} seeds, {failures} failed, {days:.2} simulated days in {seconds:.1} s ({:.0} times real time), {changes} joins and leaves, {refused} writes of older epochs refused, {rescued} times a user had to give a quorum back, {excused} times data that nobody can name was left to a person",
         arguments.seeds,
         simulated as f64 / 1000.0 / seconds,
     );

@@ -159,6 +159,7 @@ pub struct World {
     held_silent: BTreeMap<(PilotName, PilotId), u64>,
     next: u64,
     rescued: bool,
+    excused: Option<String>,
     writes_held: usize,
     held_answers: Vec<u16>,
     /// What went wrong, if anything.
@@ -202,6 +203,7 @@ impl World {
             broken: Broken::default(),
             next: 0,
             rescued: false,
+            excused: None,
             writes_held: 0,
             held_answers: Vec::new(),
             oracle: Oracle::new(options.planted),

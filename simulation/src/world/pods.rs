@@ -13,6 +13,7 @@ use agent::pilot::durable::Durable;
 use protocol::database::VolumeState;
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use protocol::launcher::{Ask, Program, Reply};
+use protocol::record::IntentKind;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Volume {
     pub(crate) durable: Option<Durable>,
     /// What the pilot remembered at some times before, oldest first: somebody may have kept a copy.
     copies: VecDeque<Durable>,
+    /// It has been lost, or replaced by such a copy.
+    forgot: bool,
     launcher: Memory,
     accounts: Accounts,
     pub(crate) data: Option<Data>,
@@ -197,6 +200,7 @@ impl World {
             volume.copies.clear();
             volume.durable = None;
         }
+        volume.forgot = true;
         let promise = volume.durable.as_ref().and_then(|d| d.promise.as_ref());
         let promise = promise.map_or_else(|| "no promise".to_owned(), |p| format!("epoch {}", p.epoch));
         self.tell(format!("{name} has forgotten: it remembers {promise}"));
@@ -513,6 +517,23 @@ impl World {
             (Some(_), Some(known)) => VolumeState::Holds(known),
             (Some(_), None) => VolumeState::HoldsUnknown,
         }
+    }
+
+    /// Who forgot, while it founded or joined, whose data it holds, in a pod that cannot start it any more: nobody can
+    /// name that data, so nobody may start, move or overwrite it, and the operation stands until a person has looked.
+    pub(crate) fn left_to_a_person(&self) -> Option<String> {
+        let record = self.cluster.record()?;
+        let voter = match record.intent?.kind {
+            IntentKind::Form { founder } => founder,
+            IntentKind::Join { joiner, .. } => joiner,
+            IntentKind::Leave { .. } => return None,
+        };
+        let volume = self.volumes.get(&voter.claim).filter(|v| v.forgot)?;
+        let data = volume.data.as_ref()?;
+        let pilot = &self.agents.values().find(|a| a.claim == voter.claim)?.pilot;
+        let nameless = pilot.durable().identity.is_none() && pilot.durable().begun_under.is_none();
+        let runs = self.databases.processes.contains_key(&voter.name);
+        (nameless && !runs).then(|| format!("{} has forgotten that its data is of {}", voter.name, data.identity))
     }
 
     pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {

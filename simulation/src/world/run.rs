@@ -155,6 +155,8 @@ pub struct Outcome {
     pub changes: u64,
     /// A user had taken the quorum away and had to give it back.
     pub rescued: bool,
+    /// Why it did not come to rest, where that is for a person to mend.
+    pub excused: Option<String>,
     /// The last lines of the story.
     pub story: Vec<String>,
 }
@@ -233,6 +235,11 @@ impl World {
                 }
             }
             if self.now() >= end {
+                if let Some(why) = self.left_to_a_person() {
+                    self.tell(format!("left to a person: {why}"));
+                    self.excused = Some(why);
+                    return false;
+                }
                 let (rule, why) = last.unwrap_or((Rule::Rest, "it rests now and then".to_owned()));
                 self.oracle.broken(rule, format!("after {within} ms without faults: {why}"));
                 return false;
@@ -267,6 +274,7 @@ impl World {
             refused: self.oracle.refused,
             changes: self.oracle.changes,
             rescued: self.rescued,
+            excused: self.excused.clone(),
             story: self.story.last(400),
         }
     }
