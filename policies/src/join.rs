@@ -160,7 +160,19 @@ pub(crate) fn carry_on(
     if let Some(why) = not_all_serving(world, record, None) {
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
     }
-    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside: move_aside.cloned() };
+    let move_aside = match &report.database.volume {
+        // Its pilot has lost its memory. When the intent was written nothing lay on this claim that was not to be moved
+        // aside, so this is what the join itself began; and as nobody unknown is in the ring, nothing depends on it.
+        Some(VolumeState::HoldsUnknown) if strange.is_empty() => Some(OldData::BegunUnder(intent.operation.clone())),
+        Some(VolumeState::HoldsUnknown) => {
+            let why = "its volume holds data of an unknown identity, and an unknown identity is in the ring";
+            return Ok(plan.wait(&joiner.name, Rule::UnknownDataStays, why));
+        }
+        Some(VolumeState::Empty | VolumeState::Holds(_) | VolumeState::Begun(_) | VolumeState::Unreadable) | None => {
+            move_aside.cloned()
+        }
+    };
+    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside };
     Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
 }
 

@@ -491,6 +491,30 @@ fn data_whose_identity_was_never_heard_is_moved_aside_if_this_clusters_join_bega
 }
 
 #[test]
+fn what_a_join_began_is_moved_aside_when_its_pilot_has_lost_its_memory_and_nobody_unknown_is_in_the_ring() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::HoldsUnknown);
+    let operation = OperationId::new("8-join-c-3");
+    let kind = IntentKind::Join { joiner: voter(3), move_aside: None };
+    record(&mut world).intent = Some(Intent { operation: operation.clone(), begun: EPOCH, kind });
+    let ordered = |world: &World| match plan(world).act {
+        Some(Act::Order { kind: OrderKind::Join { move_aside, .. }, .. }) => move_aside,
+        other => {
+            assert_eq!(other, None);
+            None
+        }
+    };
+    assert_eq!(ordered(&world), Some(OldData::BegunUnder(operation)));
+    // Somebody unknown is in the ring: that may be whose data it is.
+    for n in 0..3 {
+        let mut seen = ring(&[0, 1, 2, 42]);
+        seen[3].up = Some(false);
+        pilot(&mut world, n).ring = Some(seen);
+    }
+    assert_eq!(ordered(&world), None);
+}
+
+#[test]
 fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_its_identity() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Holds(identity(42)));

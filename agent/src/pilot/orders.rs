@@ -259,9 +259,10 @@ impl Pilot {
                     Some(VolumeState::Holds(identity)) if matches!(move_aside, Some(OldData::Of(old)) if old == identity) => {
                         Ok(())
                     }
+                    // Who has lost its memory takes the coordinator's word for what this very operation began.
                     Some(VolumeState::HoldsUnknown)
                         if matches!(move_aside, Some(OldData::BegunUnder(old))
-                            if self.durable.begun_under.as_ref() == Some(old)) =>
+                            if self.durable.begun_under.as_ref() == Some(old) || *old == order.operation) =>
                     {
                         Ok(())
                     }
