@@ -61,6 +61,8 @@ pub struct Stage {
     pub observer: Observer,
     /// Writes numbered rows, once a story has started it.
     pub writer: Option<RowWriter>,
+    /// Has written rows that are only much, and are read back like the others.
+    pub bulk: Option<RowWriter>,
     /// What was seen, for the table.
     pub evidence: Evidence,
     /// Databases that a story killed: no other end may be counted that nobody asked for.
@@ -79,6 +81,7 @@ impl Stage {
             sandbox,
             observer,
             writer: None,
+            bulk: None,
             evidence: Evidence::default(),
             killed: 0,
             excused: Vec::new(),

@@ -278,18 +278,45 @@ pub async fn write(stage: &mut Stage) -> Result<(), StoryError> {
         .await
 }
 
-/// Writes large rows until a leave has something to stream.
+/// Where the rows lie that only make a leave slow.
+const BULK: &str = "bulk";
+
+/// Writes large rows until a leave has something to stream, and from then on small ones as everywhere.
 ///
 /// # Errors
 /// When they are not acknowledged in time.
 pub async fn write_much(stage: &mut Stage) -> Result<(), StoryError> {
-    let settings = WriterSettings { row_bytes: 16_000, rows_per_second: 250, ..WriterSettings::default() };
-    stage.writer = Some(RowWriter::start(stage.sandbox.contacts(), settings));
-    stage
-        .until_true("6000 large rows", PATIENCE, || async {
-            stage.writer.as_ref().is_some_and(|w| w.acknowledged() > 6000)
-        })
+    let settings = WriterSettings {
+        keyspace: BULK.to_owned(),
+        row_bytes: 16_000,
+        rows_per_second: 250,
+        ..WriterSettings::default()
+    };
+    let mut bulk = RowWriter::start(stage.sandbox.contacts(), settings);
+    let written = bulk.count();
+    stage.until_true("the first large rows", PATIENCE, || async { written.acknowledged() > 0 }).await?;
+    keep_as_large_as_it_is(stage, BULK).await?;
+    stage.until_true("6000 large rows", PATIENCE, || async { written.acknowledged() > 6000 }).await?;
+    bulk.stop().await;
+    stage.bulk = Some(bulk);
+    write(stage).await
+}
+
+/// The large rows are all alike: compressed, they would be streamed in a moment.
+async fn keep_as_large_as_it_is(stage: &Stage, keyspace: &str) -> Result<(), StoryError> {
+    let contacts = stage.sandbox.contacts().borrow().clone();
+    let fault =
+        |error: String| StoryError::Wrong(format!("the rows of {keyspace} cannot be left as they are: {error}"));
+    let session = scylla::client::session_builder::SessionBuilder::new()
+        .known_nodes_addr(contacts)
+        .build()
         .await
+        .map_err(|error| fault(error.to_string()))?;
+    session
+        .query_unpaged(format!("ALTER TABLE {keyspace}.rows WITH compression = {{'enabled': 'false'}}"), &[])
+        .await
+        .map(drop)
+        .map_err(|error| fault(error.to_string()))
 }
 
 /// A database killed while the API is away, and one whose agent stands still: both are back by their launchers alone.

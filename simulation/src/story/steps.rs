@@ -367,6 +367,14 @@ pub async fn settle_accounts(stage: &mut Stage) -> Result<(), StoryError> {
     stage.note.send_replace("the writer has stopped; every acknowledged row is read at QUORUM".to_owned());
     writer.stop().await;
     let acknowledged = writer.acknowledged();
+    if let Some(bulk) = &stage.bulk {
+        let back = bulk.read_back().await.map_err(|e| StoryError::Wrong(e.to_string()))?;
+        stage.evidence.fact(
+            "large rows acknowledged at QUORUM and read back",
+            format!("{} acknowledged, {} missing", back.acknowledged, back.missing.len()),
+            back.missing.is_empty(),
+        );
+    }
     let back = writer.read_back().await.map_err(|e| StoryError::Wrong(e.to_string()))?;
     let missing = back.missing.len();
     let mut seen = format!("{acknowledged} acknowledged, {missing} missing");
