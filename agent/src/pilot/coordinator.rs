@@ -79,7 +79,7 @@ enum Step {
     /// Reading the world.
     Looking(Look),
     /// Decided; waiting for promises younger than what was decided on.
-    Asking { act: Box<Act>, round: u64, since: Timestamp },
+    Asking { act: Box<Act>, reasons: Vec<Reason>, round: u64, since: Timestamp },
     /// Sent; waiting for the answer.
     Acting,
 }
@@ -210,10 +210,12 @@ impl Pilot {
                     self.look(now);
                 }
             }
-            Step::Asking { act, round, since } => {
+            Step::Asking { act, reasons, round, since } => {
                 if leading.has_majority_since(*round) {
-                    let act = act.clone();
-                    self.act(now, *act);
+                    let (act, reasons, epoch) = (act.clone(), reasons.clone(), leading.epoch);
+                    if self.act(now, *act) {
+                        self.tell(now, epoch, reasons);
+                    }
                 } else if now.since(*since) > FRESH {
                     let (act, have, of) = (act.clone(), leading.promised_since(*round), leading.roster.len());
                     leading.step = Step::Idle;
@@ -505,24 +507,28 @@ impl Pilot {
         leading.hurry = leading.operation.is_some() || !plan.reasons.is_empty();
         let epoch = leading.epoch;
         match plan.act {
+            // Why it acts is told when it does: a majority may not let it.
             Some(act) => {
                 let round = self.ask(now);
                 if let Some(leading) = &mut self.leadership {
-                    leading.step = Step::Asking { act: Box::new(act), round, since: now };
+                    leading.step = Step::Asking { act: Box::new(act), reasons: plan.reasons, round, since: now };
                 }
             }
-            None => leading.step = Step::Idle,
+            None => {
+                leading.step = Step::Idle;
+                self.tell(now, epoch, plan.reasons);
+            }
         }
-        self.tell(now, epoch, plan.reasons);
     }
 
-    /// The gate: Lease valid, promises of a majority younger than the inputs. Then one write, sent once.
-    fn act(&mut self, now: Timestamp, act: Act) {
+    /// The gate: Lease valid, promises of a majority younger than the inputs. Then one write, sent once. Tells whether it
+    /// was passed.
+    fn act(&mut self, now: Timestamp, act: Act) -> bool {
         let Some(leading) = &mut self.leadership else {
-            return;
+            return false;
         };
         if !leading.is_valid(now) || leading.hears_nobody(&self.view) {
-            return;
+            return false;
         }
         let call = match act {
             Act::CreateRecord(record) => Call::CreateRecord(record),
@@ -541,11 +547,12 @@ impl Pilot {
                 leading.poked = false;
                 leading.hurry = true;
                 self.announce(now, to, pod, operation, kind);
-                return;
+                return true;
             }
         };
         leading.step = Step::Acting;
         self.call(now, Purpose::Act, call);
+        true
     }
 
     pub(crate) fn acted(&mut self, now: Timestamp, call: &Call, result: Result<Answer, Failure>) {

@@ -139,7 +139,10 @@ fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> 
         Some(ProcessState::Backoff { .. }) => DatabasePhase::Restarting,
         Some(ProcessState::Draining { .. } | ProcessState::Stopping { .. }) => DatabasePhase::Draining,
         Some(ProcessState::Running { .. }) => match seen {
-            DatabasePhase::Serving if leaving => DatabasePhase::Leaving,
+            // Its last step closes the clients' door, and then tells the others for a while that it has left.
+            DatabasePhase::Serving | DatabasePhase::Starting | DatabasePhase::Unknown if leaving => {
+                DatabasePhase::Leaving
+            }
             DatabasePhase::Held | DatabasePhase::Stopped | DatabasePhase::Restarting | DatabasePhase::CrashLooping => {
                 DatabasePhase::Starting
             }

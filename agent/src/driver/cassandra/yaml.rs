@@ -64,6 +64,14 @@ pub(super) fn render(settings: &Settings, context: &StartContext) -> Result<Stri
             all.insert(key, value);
         }
     }
+    // Cassandra does not start without the pause that its other ways to sync need: the stock ones.
+    for (way, setting, pause) in
+        [("periodic", "commitlog_sync_period", "10s"), ("group", "commitlog_sync_group_window", "10ms")]
+    {
+        if all.get("commitlog_sync").and_then(Value::as_str) == Some(way) {
+            all.entry(setting).or_insert_with(|| json!(pause));
+        }
+    }
     let mut file = String::from(
         "# Rendered by the pilot before each start: changes here are lost. Settings of your own belong into the\n\
          # settings file given to the pilot, which is merged over these.\n",
@@ -128,8 +136,9 @@ fn ours(settings: &Settings, context: &StartContext) -> Result<Map<String, Value
     // What Cassandra's own file sets and its code does not default to.
     set("num_tokens", json!(16));
     set("partitioner", json!("org.apache.cassandra.dht.Murmur3Partitioner"));
-    set("commitlog_sync", json!("periodic"));
-    set("commitlog_sync_period", json!("10s"));
+    // A write is on disk before it is acknowledged. With `periodic`, the stock value, all replicas killed at once lose what
+    // they acknowledged last.
+    set("commitlog_sync", json!("batch"));
     set("disk_failure_policy", json!("stop"));
     set("commit_failure_policy", json!("stop"));
     set("auto_snapshot", json!(true));
@@ -212,6 +221,19 @@ mod tests {
         assert_eq!(read["listen_address"], json!("10.0.0.2"));
         assert_eq!(read["cluster_name"], json!("orders"));
         assert!(file.contains("because the pilot sets them: cluster_name, listen_address"), "{file}");
+    }
+
+    #[test]
+    fn a_write_is_on_disk_before_it_is_acknowledged_unless_the_user_wants_it_otherwise() {
+        let sync = |overrides: &str| {
+            let file = render(&settings(Some(overrides)), &context(StartKind::Found, &[])).expect("renders");
+            let read: Map<String, Value> = serde_saphyr::from_str(&file).expect("yaml");
+            (read.get("commitlog_sync").cloned(), read.get("commitlog_sync_period").cloned())
+        };
+        assert_eq!(sync(""), (Some(json!("batch")), None));
+        assert_eq!(sync("commitlog_sync: periodic\n"), (Some(json!("periodic")), Some(json!("10s"))));
+        let own = sync("commitlog_sync: periodic\ncommitlog_sync_period: 1s\n");
+        assert_eq!(own, (Some(json!("periodic")), Some(json!("1s"))));
     }
 
     #[test]
