@@ -526,7 +526,7 @@ impl World {
         let voter = match record.intent?.kind {
             IntentKind::Form { founder } => founder,
             IntentKind::Join { joiner, .. } => joiner,
-            IntentKind::Leave { .. } => return None,
+            IntentKind::Leave { .. } | IntentKind::Restart { .. } => return None,
         };
         let volume = self.volumes.get(&voter.claim).filter(|v| v.forgot)?;
         let data = volume.data.as_ref()?;
