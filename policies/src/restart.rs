@@ -102,7 +102,8 @@ pub(crate) fn carry_on(
         if !is_broken(world, name, pod)
             && let Some(why) = over_budget(limits, world, record, name)
         {
-            return Ok(plan.wait(name, Rule::RollInBudget, why));
+            // Nothing has begun, and who is away may need an operation of its own.
+            return end(plan, Rule::RollInBudget, format!("the restart of {name} is put off: {why}"));
         }
         let target = pod.object.target(world.epoch)?;
         return Ok(plan.act(

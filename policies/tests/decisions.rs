@@ -424,6 +424,15 @@ fn a_pod_is_stamped_then_evicted_and_the_restart_ends_when_peers_see_the_member_
 }
 
 #[test]
+fn a_restart_that_has_not_begun_makes_room_when_somebody_is_away() {
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    outdated(&mut world, &[2]);
+    restarting(&mut world);
+    world.pods.remove(&name(3));
+    assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
+}
+
+#[test]
 fn a_template_put_back_before_the_eviction_leaves_the_pod_alone() {
     let mut world = healthy(&[0, 1, 2], 3);
     restarting(&mut world);

@@ -264,7 +264,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 12] = [
+const MENDED: [(u64, &str); 13] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -277,6 +277,7 @@ const MENDED: [(u64, &str); 12] = [
     (20123, "a coordinator's life that had not been heard of was held silent by the silence of the one before"),
     (20154, "as 20123, by a pilot that had only just started"),
     (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
+    (20535, "a restart not begun waited for a member beyond the size that had no pod, and kept it from leaving"),
 ];
 
 #[test]
