@@ -70,9 +70,9 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "crates",
-        shows: "policies and agent from outside: launcher, memory, decisions",
+        shows: "policies, bootstrap and agent from outside: launcher, memory, decisions",
         env: &[],
-        argv: &["cargo", "test", "-p", "policies", "-p", "agent", "--test", "*"],
+        argv: &["cargo", "test", "-p", "policies", "-p", "bootstrap", "-p", "agent", "--test", "*"],
     },
     Shard {
         name: "model-kubernetes",
