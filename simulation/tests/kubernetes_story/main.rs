@@ -40,6 +40,7 @@ const PARTS: &[Part] = &[
     ("the_coordinators_container_killed_is_replaced_at_a_higher_epoch_and_no_database_notices", |s| {
         Box::pin(s.kill_coordinator())
     }),
+    ("rollout_restart_makes_every_pod_anew_one_at_a_time", |s| Box::pin(s.roll())),
     ("a_scale_in_below_the_bounds_is_undone_and_the_member_returns", |s| Box::pin(s.refused_scale_in())),
     ("nothing_a_pilot_asked_for_was_forbidden", |s| Box::pin(s.nothing_forbidden())),
     ("every_acknowledged_row_is_read_back", |s| Box::pin(s.all_rows())),

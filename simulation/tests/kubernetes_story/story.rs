@@ -128,8 +128,10 @@ impl Story {
             ("list", "pods", true),
             ("patch", "statefulsets.apps/cassandra", true),
             ("patch", "statefulsets.apps/other", false),
+            ("patch", "pods", true),
+            ("create", "pods --subresource=eviction", true),
             ("delete", "pods", false),
-            ("create", "pods/exec", false),
+            ("create", "pods --subresource=exec", false),
             ("delete", "persistentvolumeclaims", false),
             ("get", "secrets", false),
             ("get", "configmaps/cassandra-pilots", true),
@@ -139,7 +141,10 @@ impl Story {
             ("list", "nodes", false),
         ] {
             // `kubectl auth can-i` ends with 1 where the answer is no.
-            let said = match self.cluster.kubectl(&["auth", "can-i", verb, what, "--as", &account]) {
+            let mut question = vec!["auth", "can-i", verb];
+            question.extend(what.split(' '));
+            question.extend(["--as", &account]);
+            let said = match self.cluster.kubectl(&question) {
                 Ok(said) => said,
                 Err(said) => said,
             };
@@ -266,6 +271,39 @@ impl Story {
             begun.elapsed(),
             Some(gone),
             format!("same host id, {from} -> {to}; 3 x UN; other databases not restarted"),
+        );
+        Ok(Told::Shown)
+    }
+
+    /// A person asks for a restart of everything, as with any StatefulSet.
+    pub(crate) async fn roll(&mut self) -> Outcome {
+        use protocol::database::DatabasePhase::Serving;
+        let before = self.watcher.until("a settled mesh", PATIENCE, |seen| seen.mesh.is_settled(3)).await?;
+        let begun = Instant::now();
+        self.cluster.kubectl(&["rollout", "restart", &format!("statefulset/{SET}")])?;
+        let mut at_once = 0usize;
+        let seen = self
+            .watcher
+            .until("every pod made anew", PATIENCE, |seen| {
+                let away = seen.pods.iter().filter(|(name, pod)| {
+                    let ends = pod["metadata"]["deletionTimestamp"].is_string();
+                    ends || seen.mesh.phase(name).is_some_and(|phase| phase != Serving)
+                });
+                at_once = at_once.max(away.count());
+                before.pods.keys().all(|pod| uid(seen, pod).is_some_and(|now| Some(now) != uid(&before, pod)))
+                    && seen.mesh.is_settled(3)
+            })
+            .await?;
+        must(at_once <= 1, format!("{at_once} members were away at once"))?;
+        for pod in before.pods.keys() {
+            must(seen.mesh.identity(pod) == before.mesh.identity(pod), format!("{pod} came back as somebody else"))?;
+        }
+        self.nodetool_shows(3)?;
+        self.evidence.step(
+            "kubectl rollout restart",
+            begun.elapsed(),
+            None,
+            "each pod evicted and made anew, one away at a time, same host ids; 3 x UN",
         );
         Ok(Told::Shown)
     }
