@@ -4,7 +4,7 @@ use crate::event::CallId;
 use crate::kubernetes::call::Call;
 use crate::pilot::decisions::Entry;
 use crate::pilot::durable::Durable;
-use protocol::id::{DatabaseIdentity, OperationId, PilotName};
+use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName};
 use protocol::message::Message;
 use protocol::order::OldData;
 use protocol::report::Report;
@@ -59,6 +59,8 @@ pub enum LocalAct {
         role: StartAs,
         /// The identity the permission is for, once known.
         identity: Option<DatabaseIdentity>,
+        /// The cluster it belongs to: told by the coordinator's order, by the record, or remembered.
+        cluster: Option<ClusterId>,
     },
     /// Leave the database's cluster for good.
     Leave {

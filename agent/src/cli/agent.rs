@@ -81,7 +81,8 @@ pub struct AgentArgs {
     /// A writable folder for rendered configuration, under the same path in both containers.
     #[arg(long, env = "PILOT_CONFIG_DIR", value_name = "DIR", default_value = "/var/run/pilot/config")]
     pub config_dir: String,
-    /// The database cluster's own name, never changed once it is formed. Default: the set's name.
+    /// What the database cluster is called, never changed once it is formed: its name is this with the beginning of the
+    /// cluster's id, so that no two clusters ever take each other for one. Default: the set's name.
     #[arg(long, env = "PILOT_CLUSTER_NAME", value_name = "TEXT")]
     pub cluster_name: Option<String>,
     /// The data centre of this member.

@@ -431,7 +431,8 @@ impl Pilot {
         };
         self.durable.pod = Some(self.setup.pod.clone());
         self.local.started = Some((role, identity.clone()));
-        vec![self.local_effect(LocalAct::Start { role, identity })]
+        let cluster = self.durable.cluster.clone();
+        vec![self.local_effect(LocalAct::Start { role, identity, cluster })]
     }
 
     pub(crate) fn local_effect(&mut self, act: LocalAct) -> Effect {

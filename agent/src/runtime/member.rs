@@ -5,7 +5,7 @@ use crate::effect::{LocalAct, StartAs};
 use crate::event::Event;
 use crate::launch_client::LauncherClient;
 use protocol::database::DatabaseState;
-use protocol::id::{DatabaseIdentity, Uid};
+use protocol::id::{ClusterId, DatabaseIdentity, Uid};
 use protocol::launcher::{Ask, ProcessState, Program, Reply, StartPermission, ToolOutcome};
 use protocol::time::Millis;
 use std::future::Future;
@@ -117,7 +117,7 @@ pub async fn look(
 /// Where the members are, for a start.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The database cluster's name.
+    /// What people call the database cluster; its name is this and part of the cluster's id.
     pub cluster_name: String,
     /// The own address.
     pub address: IpAddr,
@@ -127,6 +127,16 @@ pub struct Place {
     pub rack: String,
     /// The own pod.
     pub pod: Uid,
+}
+
+/// The name that members of one database cluster know each other by.
+///
+/// A database takes whoever answers at a member's old address for that member, as long as the cluster's name is the same.
+/// Pods' addresses are used again, also by another cluster of the same set name in another namespace: two such clusters
+/// once became one ring. So the name carries the cluster's own id; ten digits keep it within what databases take.
+fn database_cluster_name(called: &str, cluster: &ClusterId) -> String {
+    let id: String = cluster.as_str().chars().take(10).collect();
+    format!("{called}-{id}")
 }
 
 /// Carries out one act.
@@ -141,7 +151,8 @@ pub async fn act(
     launcher: &LauncherClient,
 ) -> Result<(), String> {
     let ask = match act {
-        LocalAct::Start { role, identity } => {
+        LocalAct::Start { role, identity, cluster } => {
+            let cluster = cluster.ok_or("to which cluster this member belongs is not known yet")?;
             let kind = match role {
                 StartAs::Founder => StartKind::Found,
                 StartAs::Joiner => StartKind::Join,
@@ -149,7 +160,7 @@ pub async fn act(
             };
             let context = StartContext {
                 kind,
-                cluster_name: place.cluster_name.clone(),
+                cluster_name: database_cluster_name(&place.cluster_name, &cluster),
                 address: place.address,
                 seeds,
                 data_center: place.data_center.clone(),
@@ -180,5 +191,17 @@ pub async fn act(
         Ok(Reply::Refused(why)) => Err(why),
         Ok(Reply::Unsupported) => Err("the launcher is older than this request".to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_clusters_of_one_set_name_never_have_one_name_for_their_databases() {
+        let of = |id: &str| database_cluster_name("cassandra", &ClusterId::new(id));
+        assert_ne!(of("a24d82afb3fc969e"), of("809b4deec6948a98"));
+        assert_eq!(of("a24d82afb3fc969e"), of("a24d82afb3fc969e"));
     }
 }

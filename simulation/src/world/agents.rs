@@ -212,7 +212,7 @@ impl World {
         self.tell(format!("{id} acts on its member: {act:?}"));
         let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
-            LocalAct::Start { role, identity } => {
+            LocalAct::Start { role, identity, cluster: _ } => {
                 let mut argv = vec![
                     match role {
                         StartAs::Founder => "founder",
