@@ -359,11 +359,7 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
             continue;
         }
         if world.patience {
-            return Ok(plan.wait(
-                name,
-                Rule::OneOldLease,
-                "an order of the coordinator before may still run: waiting one old Lease",
-            ));
+            return Ok(plan.wait_one_old_lease(name));
         }
         if let Some(why) = settling(limits.settle, world) {
             return Ok(plan.wait(name, Rule::Settle, why));

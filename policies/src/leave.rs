@@ -120,11 +120,7 @@ pub(crate) fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFac
         return Ok(plan);
     }
     if world.patience {
-        return Ok(plan.wait(
-            name,
-            Rule::OneOldLease,
-            "an order of the coordinator before may still run: waiting one old Lease",
-        ));
+        return Ok(plan.wait_one_old_lease(name));
     }
     if let Some(why) = settling(limits.settle, world) {
         return Ok(plan.wait(name, Rule::Settle, why));
@@ -228,11 +224,7 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
         ));
     }
     if world.patience {
-        return Ok(plan.wait(
-            name,
-            Rule::OneOldLease,
-            "an order of the coordinator before may still run: waiting one old Lease",
-        ));
+        return Ok(plan.wait_one_old_lease(name));
     }
     if let Some((rule, why)) = too_few(limits, world, record) {
         if rule == Rule::UnknownHolds || *granted {

@@ -168,6 +168,12 @@ impl Plan {
         self
     }
 
+    /// Waits as everybody does who coordinates after another, before anything that destroys or changes membership.
+    pub(crate) fn wait_one_old_lease(self, subject: impl ToString) -> Self {
+        let fact = "an order of the coordinator before may still run: waiting one old Lease";
+        self.wait(subject, Rule::OneOldLease, fact)
+    }
+
     pub(crate) fn act(mut self, act: Act, subject: impl ToString, rule: Rule, fact: impl Into<String>) -> Self {
         self.note(Verdict::Act, subject, rule, fact);
         self.act = Some(act);

@@ -42,11 +42,7 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
         }
     }
     if world.patience {
-        return Ok(plan.wait(
-            name,
-            Rule::OneOldLease,
-            "an order of the coordinator before may still run: waiting one old Lease",
-        ));
+        return Ok(plan.wait_one_old_lease(name));
     }
     let Some(member) = record.members.get(name) else {
         return Ok(plan);
