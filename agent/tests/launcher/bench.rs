@@ -119,7 +119,8 @@ impl Bench {
         Running { child, dir: self.dir.path().to_owned() }
     }
 
-    /// A database that writes a line when it starts and when it is told to stop.
+    /// A database that writes a line when it starts and when it is told to stop. Its leave waits until the file `go`
+    /// has its exit code, and reads it once: a file just made, or just removed, is no code.
     pub(crate) fn database(&self) -> DatabaseProgram {
         let dir = self.dir.path().display();
         DatabaseProgram {
@@ -129,7 +130,7 @@ impl Bench {
             )),
             drain: shell(&format!("echo drain >> {dir}/log")),
             leave: shell(&format!(
-                "echo leave >> {dir}/log; while [ ! -e {dir}/go ]; do sleep 0.02; done; echo left >> {dir}/log; exit $(cat {dir}/go)"
+                "exec 2>/dev/null; echo leave >> {dir}/log; while code=$(cat {dir}/go); [ -z \"$code\" ]; do sleep 0.02; done; echo left >> {dir}/log; exit $code"
             )),
         }
     }

@@ -103,6 +103,11 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// The process exists: a pilot that stood still may still tell of one that has ended.
+pub fn runs(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
+}
+
 /// Resolves a container's variables and arguments as a kubelet does: `fieldRef`s from the pod, `$(NAME)` from the
 /// variables.
 pub fn resolve(

@@ -3,6 +3,7 @@
 use super::{StoryError, must, own_phase};
 use crate::kubernetes::ModelApi;
 use crate::sandbox::engine::{PodView, PodsReader, get};
+use crate::sandbox::process::runs;
 use agent::pilot::state::StateDocument;
 use protocol::database::{DatabasePhase, RingStatus};
 use protocol::epoch::Epoch;
@@ -97,7 +98,8 @@ impl Snapshot {
         })
     }
 
-    /// Exactly so many pods, each serving, each seen normal and up by every other, and no operation under way.
+    /// Exactly so many pods, each serving in a process that runs, each seen normal and up by every other, and no
+    /// operation under way.
     pub fn is_settled(&self, members: usize) -> bool {
         let Some(record) = &self.record else {
             return false;
@@ -113,6 +115,7 @@ impl Snapshot {
             let ring = own.and_then(|m| m.report.as_ref()).and_then(|r| r.ring.as_ref());
             !pod.terminating
                 && own_phase(state) == Some(DatabasePhase::Serving)
+                && self.database_pid(&pod.name).is_some_and(runs)
                 && ring.is_some_and(|ring| {
                     record.members.values().all(|member| {
                         ring.iter().any(|l| {

@@ -346,7 +346,8 @@ pub async fn kill_database_alone(stage: &mut Stage) -> Result<(), StoryError> {
     let took = begun.elapsed();
     stage.sandbox.signal(pod, "pilot", Signal::Continue);
     back?;
-    stage.until("three members again", PATIENCE, |s| s.is_settled(before.pods.len())).await?;
+    let again = |s: &Snapshot| s.is_settled(before.pods.len()) && s.database_pid(pod) != Some(pid);
+    stage.until("three members again", PATIENCE, again).await?;
     stage.evidence.step("kill -9 a database whose agent stands still", took, None, "back by its launcher alone");
     Ok(())
 }
