@@ -110,6 +110,8 @@ struct Story {
     /// The Lease in the API.
     lease: Option<LeaseFacts>,
     members: Vec<u32>,
+    /// The set is in the API.
+    set: bool,
     /// The epoch of the record in the API.
     record_epoch: u64,
     /// Whether what is to be kept is kept.
@@ -148,6 +150,7 @@ impl Story {
             now: SECOND,
             lease: None,
             members: vec![0],
+            set: true,
             record_epoch: 1,
             disk: true,
             acts: vec![],
@@ -215,7 +218,7 @@ impl Story {
                 retired: false,
                 terminating: false,
             }))),
-            Call::GetSet => Some(Answer::Set(Some(SetFacts {
+            Call::GetSet => Some(Answer::Set(self.set.then(|| SetFacts {
                 object: object("c", "set"),
                 replicas: u32::try_from(self.members.len()).expect("few"),
                 start: 0,
@@ -572,6 +575,36 @@ fn a_drain_that_was_refused_is_asked_again_in_the_same_ending_and_not_in_a_later
     assert!(story.acts.is_empty(), "{:?}", story.acts);
     story.is_ordered(2, "2-return-c-0", OrderKind::EndAndReturn);
     assert_eq!(story.acts_are(Ok(())), [LocalAct::DrainAndStop]);
+}
+
+#[test]
+fn an_ending_member_whose_set_was_deleted_drains_without_anybodys_word() {
+    let mut ending = running();
+    ending.terminating = true;
+    let mut story = Story::beside(member(), running());
+    story.launcher(ending.clone());
+    story.pass(20 * SECOND);
+    assert!(story.acts_are(Ok(())).iter().all(|act| *act != LocalAct::DrainAndStop), "its set is there: it waits");
+    let before = story.count(|call| matches!(call, Call::GetSet));
+    story.set = false;
+    story.pass(10 * SECOND);
+    assert_eq!(story.acts_are(Err("busy".to_owned())), [LocalAct::DrainAndStop]);
+    story.pass(20 * SECOND);
+    assert_eq!(story.acts_are(Ok(())), [LocalAct::DrainAndStop], "asked again, and once");
+    assert!(story.count(|call| matches!(call, Call::GetSet)) - before <= 4, "it knows already");
+}
+
+#[test]
+fn an_ending_member_whose_set_was_deleted_finishes_the_leave_it_was_granted() {
+    let mut ending = running();
+    ending.terminating = true;
+    let mut story = Story::beside(member(), running());
+    story.is_ordered(1, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+    story.acts_are(Ok(()));
+    story.set = false;
+    story.launcher(ending);
+    story.pass(20 * SECOND);
+    assert!(story.acts_are(Ok(())).iter().all(|act| *act != LocalAct::DrainAndStop));
 }
 
 #[test]

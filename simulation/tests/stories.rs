@@ -7,7 +7,9 @@
 use simulation::sandbox::distribution::{Progress, ensure_cassandra};
 use simulation::sandbox::engine::{Database, Options, Sandbox};
 use simulation::sandbox::layout::Layout;
-use simulation::story::{Stage, StoryError, roll, shown, steps};
+use simulation::story::{
+    Stage, StoryError, coordinators, deaths, founding, membership, outages, returns, roll, rows, steps,
+};
 use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -21,51 +23,55 @@ const POLICY: &str = "apiVersion: pilotmesh.io/v1alpha1\nkind: ClusterPolicy\nme
 
 /// One mesh from nothing, through everything that may befall it.
 const FIRST: &[Story] = &[
-    ("nobody_founds_while_one_declared_member_has_not_answered", |s| Box::pin(shown::founding_waits(s))),
+    ("nobody_founds_while_one_declared_member_has_not_answered", |s| Box::pin(founding::founding_waits(s))),
     ("three_members_form_one_after_the_other", |s| Box::pin(steps::form(s, 3))),
-    ("rows_are_written_from_here_to_the_end", |s| Box::pin(shown::write(s))),
+    ("rows_are_written_from_here_to_the_end", |s| Box::pin(rows::write(s))),
     ("a_killed_database_is_back_locally_at_once", |s| Box::pin(steps::kill_database(s, "cassandra-1"))),
-    ("a_killed_database_is_back_also_without_api_and_without_its_agent", |s| Box::pin(shown::kill_database_alone(s))),
+    ("a_killed_database_is_back_also_without_api_and_without_its_agent", |s| Box::pin(deaths::kill_database_alone(s))),
     ("a_fourth_member_joins_by_grant", |s| Box::pin(steps::scale(s, 4))),
     ("the_fourth_leaves_confirmed_by_peers_before_its_pod_ends", |s| Box::pin(steps::scale(s, 3))),
     ("the_kept_claim_takes_a_new_identity_and_its_old_data_is_moved_aside", |s| {
-        Box::pin(shown::rejoin_on_kept_claim(s))
+        Box::pin(membership::rejoin_on_kept_claim(s))
     }),
     ("the_coordinator_killed_inside_a_leave_is_replaced_and_the_leave_ends_once", |s| {
         Box::pin(steps::kill_coordinator_while_leaving(s, 3))
     }),
     ("the_leaving_pods_own_agent_killed_leaves_the_rest_to_its_launcher", |s| {
-        Box::pin(shown::leave_without_own_agent(s))
+        Box::pin(membership::leave_without_own_agent(s))
     }),
-    ("a_scale_in_below_the_replication_factor_is_undone_and_said", |s| Box::pin(shown::refused_scale_in(s))),
-    ("an_idle_coordinator_killed_is_replaced_and_no_database_notices", |s| Box::pin(shown::kill_idle_coordinator(s))),
-    ("a_write_of_a_stopped_coordinator_is_refused_when_it_wakes", |s| Box::pin(shown::late_write_is_refused(s))),
-    ("a_coordinator_cut_off_with_a_minority_refuses_and_the_majority_acts", |s| Box::pin(shown::minority_refuses(s))),
-    ("without_the_api_everything_serves_and_nothing_is_decided", |s| Box::pin(shown::outage_idle(s))),
-    ("a_join_goes_on_while_the_api_is_away_and_ends_when_it_is_back", |s| Box::pin(shown::outage_in_mid_join(s))),
-    ("who_alone_reaches_the_api_leads", |s| Box::pin(shown::who_reaches_the_api_leads(s))),
-    ("all_pods_killed_at_once_return_as_the_same_members_at_new_addresses", |s| Box::pin(shown::all_pods_killed(s))),
-    ("the_founder_replaced_and_all_stopped_one_alone_starts", |s| Box::pin(shown::one_alone_starts(s))),
+    ("a_scale_in_below_the_replication_factor_is_undone_and_said", |s| Box::pin(membership::refused_scale_in(s))),
+    ("an_idle_coordinator_killed_is_replaced_and_no_database_notices", |s| {
+        Box::pin(coordinators::kill_idle_coordinator(s))
+    }),
+    ("a_write_of_a_stopped_coordinator_is_refused_when_it_wakes", |s| Box::pin(coordinators::late_write_is_refused(s))),
+    ("a_coordinator_cut_off_with_a_minority_refuses_and_the_majority_acts", |s| {
+        Box::pin(coordinators::minority_refuses(s))
+    }),
+    ("without_the_api_everything_serves_and_nothing_is_decided", |s| Box::pin(outages::outage_idle(s))),
+    ("a_join_goes_on_while_the_api_is_away_and_ends_when_it_is_back", |s| Box::pin(outages::outage_in_mid_join(s))),
+    ("who_alone_reaches_the_api_leads", |s| Box::pin(outages::who_reaches_the_api_leads(s))),
+    ("all_pods_killed_at_once_return_as_the_same_members_at_new_addresses", |s| Box::pin(returns::all_pods_killed(s))),
+    ("the_founder_replaced_and_all_stopped_one_alone_starts", |s| Box::pin(returns::one_alone_starts(s))),
     ("a_changed_template_rolls_one_member_at_a_time", |s| Box::pin(roll::roll(s))),
-    ("a_crash_loop_is_slowed_down_and_told_and_the_volume_stays", |s| Box::pin(shown::crash_loop(s))),
-    ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(shown::epochs(s))),
-    ("no_database_ended_that_nobody_killed", |s| Box::pin(shown::restarts(s))),
+    ("a_crash_loop_is_slowed_down_and_told_and_the_volume_stays", |s| Box::pin(deaths::crash_loop(s))),
+    ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(rows::epochs(s))),
+    ("no_database_ended_that_nobody_killed", |s| Box::pin(rows::restarts(s))),
     // It leaves a mesh without a record: only what needs none comes after it.
-    ("nothing_is_founded_again_where_a_claim_carries_an_identity", |s| Box::pin(shown::second_founding_refused(s))),
-    ("every_acknowledged_row_is_read_back", |s| Box::pin(shown::all_rows(s))),
+    ("nothing_is_founded_again_where_a_claim_carries_an_identity", |s| Box::pin(founding::second_founding_refused(s))),
+    ("every_acknowledged_row_is_read_back", |s| Box::pin(rows::all_rows(s))),
 ];
 
 /// A mesh whose databases stream slowly and whose pods get little time.
 const SLOW: &[Story] = &[
     ("three_members_form_one_after_the_other", |s| Box::pin(steps::form(s, 3))),
     ("a_fourth_member_joins_by_grant", |s| Box::pin(steps::scale(s, 4))),
-    ("data_enough_for_a_slow_leave_is_written", |s| Box::pin(shown::write_much(s))),
+    ("data_enough_for_a_slow_leave_is_written", |s| Box::pin(rows::write_much(s))),
     ("a_leave_cut_off_by_a_short_grace_is_resumed_after_the_pod_is_back_and_ends_once", |s| {
-        Box::pin(shown::leave_cut_off(s))
+        Box::pin(membership::leave_cut_off(s))
     }),
-    ("every_acknowledged_row_is_read_back", |s| Box::pin(shown::all_rows(s))),
-    ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(shown::epochs(s))),
-    ("no_database_ended_that_nobody_killed", |s| Box::pin(shown::restarts(s))),
+    ("every_acknowledged_row_is_read_back", |s| Box::pin(rows::all_rows(s))),
+    ("no_older_epoch_committed_after_a_newer_stamp", |s| Box::pin(rows::epochs(s))),
+    ("no_database_ended_that_nobody_killed", |s| Box::pin(rows::restarts(s))),
 ];
 
 fn main() -> ExitCode {
@@ -156,7 +162,7 @@ async fn run() -> ExitCode {
         }
         println!("\n{}", stage.evidence.render());
         if broken {
-            shown::print_logs(stage.sandbox.options().layout.root());
+            rows::print_logs(stage.sandbox.options().layout.root());
         }
         stage.sandbox.shutdown().await;
     }

@@ -439,6 +439,7 @@ impl Pilot {
                 | Purpose::LastAct
                 | Purpose::LastRenew
                 | Purpose::Grace
+                | Purpose::Whole
                 | Purpose::Tell => {}
             }
         }

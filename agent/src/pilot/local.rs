@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// A returning member waits so long for the addresses of others before it starts with those it has.
 const GATHER: Duration = Duration::from_secs(10);
+/// An ending member that has heard nothing for so long asks whether its set is still there, and again after as long.
+const UNANSWERED: Duration = Duration::from_secs(3);
 /// Between two readings of what could not be read.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,10 @@ pub(crate) struct Local {
     /// The join that begins when the old data has been moved aside.
     pub(crate) then_join: Option<OperationId>,
     told_coordinator: Option<Timestamp>,
+    /// When it was asked last whether the set of the ending pod is still there.
+    asked_for_set: Option<Timestamp>,
+    /// It is not: nobody will decide for its pods, and nothing will leave.
+    set_gone: bool,
     drained: bool,
     /// Acts under way.
     acts: Vec<(u64, LocalAct)>,
@@ -388,8 +394,12 @@ impl Pilot {
             self.local.grace_asked = true;
             self.call(now, Purpose::Grace, Call::GetOwnPod);
         }
-        if self.is_held() && !self.local.drained && self.may_try_to_drain(now) {
-            // Nothing runs that would have to be drained.
+        let leaves =
+            matches!(self.durable.last_obeyed(&self.setup.pod), Some((_, OrderName::Leave | OrderName::EndAfterLeave)));
+        // Where nothing runs, nothing has to be drained; and a set deleted as a whole keeps its claims, for a set of
+        // that name to come: no member of it leaves, and nobody is there who would say so.
+        let alone = self.is_held() || (self.local.set_gone && !leaves);
+        if alone && !self.local.drained && self.may_try_to_drain(now) {
             self.local.drained = true;
             let effect = self.local_effect(LocalAct::DrainAndStop);
             self.out.push(effect);
@@ -399,6 +409,22 @@ impl Pilot {
         if due && let Some((id, _)) = self.coordinator(now) {
             self.local.told_coordinator = Some(now);
             self.out.push(Effect::Send(id.name, Message::LookAtMe));
+        }
+        // A coordinator would have answered by now.
+        let last = self.local.asked_for_set.or(self.local.ending_since);
+        if !alone
+            && !leaves
+            && last.is_some_and(|at| now.since(at) >= UNANSWERED)
+            && !self.in_flight(|p| *p == Purpose::Whole)
+        {
+            self.local.asked_for_set = Some(now);
+            self.call(now, Purpose::Whole, Call::GetSet);
+        }
+    }
+
+    pub(crate) fn set_known(&mut self, result: &Result<Answer, Failure>) {
+        if let Ok(Answer::Set(set)) = result {
+            self.local.set_gone = set.is_none();
         }
     }
 

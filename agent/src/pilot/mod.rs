@@ -115,6 +115,8 @@ enum Purpose {
     LastRenew,
     /// The grace period of the own pod.
     Grace,
+    /// Whether the set of the own, ending pod is still there.
+    Whole,
     /// An event for people.
     Tell,
 }
@@ -346,6 +348,7 @@ impl Pilot {
             Purpose::LastAct => {}
             Purpose::LastRenew => self.last_renewed(result),
             Purpose::Grace => self.grace_known(now, result),
+            Purpose::Whole => self.set_known(&result),
             Purpose::Release | Purpose::Tell => {}
         }
     }

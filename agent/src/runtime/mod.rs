@@ -1,6 +1,7 @@
 //! Joins the step machine to the world: events in, effects out, one loop.
 
 pub mod api;
+mod applied;
 pub mod keeper;
 pub mod member;
 pub mod mesh_view;
@@ -9,16 +10,16 @@ pub mod settings;
 
 use crate::effect::Effect;
 use crate::event::Event;
-use crate::gossip::{ChitchatMembership, Cut, GossipSettings, GossipStart, Membership, MembershipView, boottime};
+use crate::gossip::{ChitchatMembership, Cut, GossipStart, Membership, MembershipView, boottime};
 use crate::http::{Board, Health};
 use crate::keyring::KeyRingWatch;
 use crate::kubernetes::translate::Names;
 use crate::launch_client::{LauncherClient, LauncherEvent};
-use crate::pilot::{Pilot, Rules, Setup};
+use crate::pilot::{Pilot, Setup};
 use crate::stream::{Evidence, StreamEvent, StreamSettings, StreamStart, Streams, StreamsHandle};
 use api::Api;
+use applied::{gossip_settings, rules};
 use member::{Place, Watched};
-use policies::decide::Limits;
 use policies::policy::Policy;
 use protocol::codec;
 use protocol::database::DatabasePhase;
@@ -40,6 +41,9 @@ use tokio::sync::{mpsc, watch};
 
 /// How often the machine is woken when nothing happens.
 const TICK: Duration = Duration::from_millis(200);
+/// Readers see the state this soon after it changed; at once where the last change was longer ago. Making the document
+/// costs more than most events.
+const SHOWN_WITHIN: Duration = Duration::from_millis(100);
 /// How often files are looked at and the state is renewed for readers.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -85,29 +89,6 @@ pub enum AgentError {
 
 fn now() -> Timestamp {
     Timestamp::from_millis(u64::try_from(boottime().as_millis()).unwrap_or(u64::MAX))
-}
-
-fn rules(policy: &Policy) -> Rules {
-    Rules {
-        lease: policy.election.lease,
-        renew_every: policy.election.renew_every,
-        margin: policy.election.margin,
-        step: policy.election.step,
-        limits: Limits::from(policy),
-        hash: policy.hash().to_string(),
-    }
-}
-
-fn gossip_settings(policy: &Policy) -> GossipSettings {
-    GossipSettings {
-        interval: policy.gossip.interval,
-        phi: policy.gossip.phi.as_f64(),
-        prior: policy.gossip.prior_interval,
-        window: usize::try_from(policy.gossip.window).unwrap_or(usize::MAX),
-        max_interval: policy.gossip.max_interval,
-        dead_grace: policy.gossip.dead_grace,
-        ..GossipSettings::default()
-    }
 }
 
 fn read(path: &Path) -> Result<String, AgentError> {
@@ -226,6 +207,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         ended: false,
         status: None,
         announced: None,
+        show_at: Some(tokio::time::Instant::now()),
+        shown: tokio::time::Instant::now(),
     };
     let mut views = gossip.changes();
     let mut tick = tokio::time::interval(TICK);
@@ -282,6 +265,10 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             }
             _ = terminate.recv() => Event::Terminate,
             _ = interrupt.recv() => Event::Terminate,
+            () = until(shell.show_at) => {
+                shell.show();
+                continue;
+            }
             _ = house.tick() => {
                 if let Some(path) = &settings.cuts {
                     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -333,9 +320,9 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             *w = Watched { process: process.clone(), identity: identity.clone() };
             changed
         });
-        shell.board.set_streams(shell.streams.counters());
-        shell.show();
+        shell.show_soon();
     }
+    shell.show();
     gossip.depart().await;
     Ok(())
 }
@@ -357,6 +344,9 @@ struct Shell {
     ended: bool,
     status: Option<LauncherStatus>,
     announced: Option<(Role, DatabasePhase)>,
+    /// When the state is to be shown next, where it may have changed.
+    show_at: Option<tokio::time::Instant>,
+    shown: tokio::time::Instant,
 }
 
 impl Shell {
@@ -509,7 +499,14 @@ impl Shell {
         self.announced = Some(now);
     }
 
-    fn show(&self) {
+    fn show_soon(&mut self) {
+        self.show_at.get_or_insert(self.shown + SHOWN_WITHIN);
+    }
+
+    fn show(&mut self) {
+        self.show_at = None;
+        self.shown = tokio::time::Instant::now();
+        self.board.set_streams(self.streams.counters());
         let at = now();
         let state = self.pilot.state(at);
         let own = state.members.iter().find(|m| m.name == self.pilot.id().name);
@@ -528,6 +525,14 @@ impl Shell {
             ready: vec![("database".to_owned(), serves), ("launcher".to_owned(), launcher)],
         };
         self.board.set(state, self.pilot.decisions(), health);
+    }
+}
+
+/// That moment; never, where there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Containers of a sandbox: processes of this machine.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -103,9 +103,37 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// The process exists: a pilot that stood still may still tell of one that has ended.
+/// Whether a process runs: one that has ended and was not waited for does not.
 pub fn runs(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).exists()
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
+}
+
+/// The databases among the processes that a launcher has started: the rest are tools.
+pub fn databases(launcher: u32) -> Vec<u32> {
+    let is_database = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("CassandraDaemon"))
+    };
+    children(launcher).into_iter().filter(is_database).collect()
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|p| p.parse().ok())
+        .chain(
+            // Threads of the launcher start children too.
+            std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().flat_map(|task| {
+                let text = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+                text.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<u32>>()
+            }),
+        )
+        .collect::<BTreeSet<u32>>()
+        .into_iter()
+        .collect()
 }
 
 /// Resolves a container's variables and arguments as a kubelet does: `fieldRef`s from the pod, `$(NAME)` from the

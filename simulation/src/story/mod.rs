@@ -1,11 +1,18 @@
 //! Stories: what is done to a running mesh, and what must come of it. The tour tells them, the tests demand them.
 
 pub mod audit;
+pub mod coordinators;
+pub mod deaths;
 pub mod evidence;
+pub mod founding;
+pub mod membership;
 pub mod observer;
+pub mod outages;
+pub mod returns;
 pub mod roll;
-pub mod shown;
+pub mod rows;
 pub mod steps;
+mod volumes;
 
 use crate::sandbox::client::{Protocol, RowWriter, WriterSettings};
 use crate::sandbox::engine::{Database, PodView, Sandbox, SandboxError};
@@ -20,6 +27,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// A machine under load takes its time: nothing is judged by the clock, but nothing waits for ever.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why a story did not end as it must.
 #[derive(Debug, thiserror::Error)]

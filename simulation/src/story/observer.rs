@@ -99,7 +99,7 @@ impl Snapshot {
     }
 
     /// Exactly so many pods, each serving in a process that runs, each seen normal and up by every other, and no
-    /// operation under way.
+    /// operation under way. (A pilot that stood still may tell of a process that has ended.)
     pub fn is_settled(&self, members: usize) -> bool {
         let Some(record) = &self.record else {
             return false;

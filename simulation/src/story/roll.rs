@@ -1,14 +1,11 @@
 //! A changed template: every member's pod is made anew, one at a time, and nobody's data moves.
 
-use super::{Stage, StoryError, audit, must};
+use super::{PATIENCE, Stage, StoryError, audit, must};
 use crate::kubernetes::Method;
 use protocol::database::DatabasePhase;
 use protocol::record::IntentKind;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
-
-/// A machine under load takes its time: nothing is judged by the clock, but nothing waits for ever.
-const PATIENCE: Duration = Duration::from_secs(900);
+use std::time::Instant;
 
 /// A user changes what the database's container is given. Each pod is evicted once, with all other members serving, and its
 /// member returns with its identity.

@@ -1,15 +1,12 @@
 //! The steps stories are made of: do something, wait for what must come, note what was seen.
 
-use super::{Stage, StoryError, audit, must};
+use super::{PATIENCE, Stage, StoryError, audit, must};
 use crate::kubernetes::ModelTime;
 use crate::sandbox::client::Gap;
 use crate::sandbox::process::Signal;
 use protocol::database::DatabasePhase;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// A machine under load takes its time: nothing is judged by the clock, but nothing waits for ever.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// From empty to three members, one after the other.
 ///
