@@ -52,6 +52,7 @@ impl Transport for SealedTransport {
             local: self.local,
             counts: self.counts.clone(),
             feeding: Feeding::Nothing,
+            sending: vec![0; LONGEST],
         }))
     }
 }
@@ -99,6 +100,8 @@ struct SealedSocket {
     local: SocketAddr,
     counts: Arc<CodecCounts>,
     feeding: Feeding,
+    /// Where what the codec makes is put; one for all, because it is larger than a pilot needs for everything else.
+    sending: Vec<u8>,
 }
 
 #[async_trait]
@@ -109,15 +112,14 @@ impl Socket for SealedSocket {
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
         let (tap, at) = &self.codec.taps[0];
-        let mut buffer = vec![0; LONGEST];
+        let buffer = &mut self.sending;
         // Whatever a message before left behind is not this one.
-        while tap.try_recv(&mut buffer).is_ok() {}
+        while tap.try_recv(buffer).is_ok() {}
         self.codec.socket.send(*at, envelope).await?;
-        match tokio::time::timeout(DECODING, tap.recv(&mut buffer)).await {
+        match tokio::time::timeout(DECODING, tap.recv(buffer)).await {
             Ok(received) => {
                 let length = received?;
-                buffer.truncate(length);
-                self.network.send(to, buffer);
+                self.network.send(to, buffer[..length].to_vec());
                 Ok(SendOutcome { num_bytes_sent: length })
             }
             Err(_) => {
