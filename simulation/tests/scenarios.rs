@@ -3,6 +3,7 @@
 use protocol::id::PilotId;
 use simulation::world::World;
 use simulation::world::oracle::Rule;
+use simulation::world::plan::Plan;
 use simulation::world::run::{Options, Planted, minimise, report, run};
 use simulation::world::schedule::{Action, Whom};
 use std::collections::BTreeMap;
@@ -241,6 +242,18 @@ fn who_has_forgotten_its_promise_refuses_the_coordinator_of_before_who_still_bel
         assert!(both(&world), "the old one believes in its Lease");
         until(&mut world, 20_000, "the old one is told of the new one", |w| !both(w));
         at_rest(&mut world, 300_000);
+    }
+}
+
+#[test]
+fn a_coordinator_killed_after_any_of_its_writes_is_carried_on_by_the_next() {
+    let plans = Plan::all(0).expect("every workload ends well when nothing goes wrong");
+    let killed: Vec<Plan> = plans.into_iter().filter(|plan| plan.action == Action::KillAgent(Whom::Writer)).collect();
+    assert!(killed.len() >= 50, "{} writes in all workloads", killed.len());
+    for plan in killed {
+        let outcome = plan.run(0);
+        assert!(outcome.verdict.is_none(), "{plan}\n{:?}\n{}", outcome.verdict, outcome.story.join("\n"));
+        assert!(outcome.excused.is_none(), "{plan}: {:?}", outcome.excused);
     }
 }
 

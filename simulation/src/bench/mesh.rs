@@ -3,7 +3,6 @@
 use crate::sandbox::engine::{Database, Options, PodView, Sandbox, SandboxError};
 use crate::sandbox::home::{Home, HomeError, Kind, Wish, processes_of};
 use crate::sandbox::process::{self, Signal};
-use crate::sandbox::running::POLICY;
 use crate::story::observer::Observer;
 use crate::story::{Snapshot, StoryError};
 use protocol::epoch::Epoch;
@@ -12,8 +11,19 @@ use protocol::view::Liveness;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A mesh comes to rest within this, or the measurement is given up.
+/// A mesh comes to rest within this, and so much more for each pilot, which join one after the other; or the measurement
+/// is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// See [`PATIENCE`].
+const PATIENCE_EACH: Duration = Duration::from_secs(20);
+/// The balanced preset, but for the pause after each join: forming is not what is measured.
+const POLICY: &str = "\
+apiVersion: pilotmesh.io/v1alpha1
+kind: ClusterPolicy
+metadata: { name: bench }
+spec:
+  scale: { bounds: { min: 3, max: 100 }, settle: 0s }
+";
 /// Quiet after a mesh has come to rest: detectors see regular rounds again before the next fault.
 const QUIET: Duration = Duration::from_secs(5);
 /// Processes that outlive the end are given so long before they are killed.
@@ -93,6 +103,7 @@ impl Mesh {
         let observer = Observer::start(sandbox.api().clone(), sandbox.contacts(), sandbox.pods_reader());
         let mut looks = observer.changes();
         let begun = Instant::now();
+        let patience = PATIENCE + PATIENCE_EACH * u32::try_from(self.size).unwrap_or(u32::MAX);
         loop {
             let seen = looks.borrow_and_update().clone();
             if let Some(rest) = at_rest(&seen, self.size) {
@@ -101,7 +112,7 @@ impl Mesh {
                 return Ok(rest);
             }
             let waited = begun.elapsed();
-            let left = PATIENCE.saturating_sub(waited);
+            let left = patience.saturating_sub(waited);
             if left.is_zero() || tokio::time::timeout(left, looks.changed()).await.is_err() {
                 let what = format!("a mesh of {} at rest", self.size);
                 return Err(StoryError::Late { what, waited, seen: seen.describe() }.into());

@@ -1,7 +1,10 @@
 //! Runs the deterministic simulator: one seed, many seeds, or the planted bugs.
 
 use clap::Parser;
+use serde_json::json;
+use simulation::world::plan::{Plan, Step};
 use simulation::world::run::{Options, Planted, minimise, report, run};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,6 +24,12 @@ struct Arguments {
     /// Put bugs in on purpose and count the seeds until each is found.
     #[arg(long)]
     planted: bool,
+    /// After each write of each workload, each thing that can go wrong or that a user may ask for instead.
+    #[arg(long)]
+    plans: bool,
+    /// Of the plans only those whose text has this in it, such as `Grow, after step 3`.
+    #[arg(long, requires = "plans")]
+    only: Option<String>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -36,6 +45,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failed = if arguments.planted {
         planted(&arguments)
+    } else if arguments.plans {
+        plans(&arguments)
     } else if let Some(seed) = arguments.seed {
         one(&arguments, seed)
     } else {
@@ -94,6 +105,77 @@ fn many(arguments: &Arguments) -> bool {
     failures > 0
 }
 
+fn plans(arguments: &Arguments) -> bool {
+    let seed = arguments.seed.unwrap_or(arguments.from);
+    let all = match Plan::all(seed) {
+        Ok(all) => all,
+        Err(why) => {
+            eprintln!("{why}");
+            return true;
+        }
+    };
+    let asked = |plan: &Plan| arguments.only.as_ref().is_none_or(|only| plan.to_string().contains(only));
+    let chosen: Vec<Plan> = all.into_iter().filter(asked).collect();
+    let began = Instant::now();
+    let (mut failed, mut excused) = (0u64, 0u64);
+    let mut matrix: BTreeMap<(Step, &str), u64> = BTreeMap::new();
+    for (number, plan) in chosen.iter().enumerate() {
+        let aloud = chosen.len() == 1 && !arguments.json;
+        let outcome = Plan { aloud, ..plan.clone() }.run(seed);
+        *matrix.entry((plan.step, plan.action.family())).or_default() += 1;
+        excused += u64::from(outcome.excused.is_some());
+        if arguments.json {
+            let failed = outcome.verdict.as_ref().map(|(rule, why)| json!({"rule": rule.to_string(), "why": why}));
+            println!("{}", json!({"plan": plan.to_string(), "seed": seed, "failed": failed}));
+        } else if let Some((rule, why)) = &outcome.verdict {
+            println!("{plan}\n  {rule} is broken: {why}");
+            for line in outcome.story.iter().rev().take(arguments.lines).rev() {
+                println!("  {line}");
+            }
+        }
+        failed += u64::from(outcome.verdict.is_some());
+        if number % 100 == 99 {
+            eprintln!(
+                "{} of {} plans, {failed} failed, {:.0} s",
+                number + 1,
+                chosen.len(),
+                began.elapsed().as_secs_f64()
+            );
+        }
+    }
+    if !arguments.json {
+        print_matrix(&matrix);
+    }
+    eprintln!(
+        "{} plans from seed {seed}, {failed} failed, {excused} left to a person, {:.0} s",
+        chosen.len(),
+        began.elapsed().as_secs_f64()
+    );
+    failed > 0
+}
+
+/// How many plans put each kind of fault right after each kind of step.
+fn print_matrix(matrix: &BTreeMap<(Step, &str), u64>) {
+    let families: BTreeSet<&str> = matrix.keys().map(|(_, family)| *family).collect();
+    let head: String = families.iter().map(|f| format!("{f:>9}")).collect();
+    println!("{:<14}{head}", "after");
+    let mut holes = Vec::new();
+    for step in Step::ALL {
+        let line: String = families
+            .iter()
+            .map(|family| {
+                let count = matrix.get(&(step, *family)).copied().unwrap_or(0);
+                if count == 0 {
+                    holes.push(format!("{family} after {step:?}"));
+                }
+                format!("{count:>9}")
+            })
+            .collect();
+        println!("{:<14}{line}", format!("{step:?}"));
+    }
+    println!("holes: {}", if holes.is_empty() { "none".to_owned() } else { holes.join(", ") });
+}
+
 fn planted(arguments: &Arguments) -> bool {
     let mut missed = false;
     for bug in Planted::ALL {
@@ -116,9 +198,9 @@ fn planted(arguments: &Arguments) -> bool {
 
 fn tell(arguments: &Arguments, options: &Options, outcome: &simulation::world::run::Outcome) {
     if arguments.json {
-        let line = serde_json::json!({
+        let line = json!({
             "seed": outcome.seed,
-            "failed": outcome.verdict.as_ref().map(|(rule, why)| serde_json::json!({"rule": rule.to_string(), "why": why})),
+            "failed": outcome.verdict.as_ref().map(|(rule, why)| json!({"rule": rule.to_string(), "why": why})),
             "hash": format!("{:016x}", outcome.hash),
             "simulatedSeconds": outcome.simulated / 1000,
             "restedAfterSeconds": outcome.rested.map(|r| r / 1000),

@@ -3,7 +3,7 @@
 use super::cluster::{NAMESPACE, SET, TEMPLATE};
 use super::oracle::Commit;
 use super::run::Planted;
-use super::{Happening, Request, World};
+use super::{Happening, Request, World, plan};
 use agent::event::Event;
 use agent::kubernetes::call::{Call, Failure};
 use agent::kubernetes::translate::{HttpCall, Names, decode, encode};
@@ -83,6 +83,7 @@ impl World {
             }
         };
         let before = self.cluster.target(&http.path);
+        let stamp_before = before.as_ref().map(|(_, stamp)| *stamp);
         let held_by = self.cluster.lease().map(|l| l.holder);
         let revision = self.cluster.revision();
         let (status, body) = self.cluster.handle(self.now, &from.to_string(), &http);
@@ -109,6 +110,9 @@ impl World {
         let result = decode(&names, &call, status, &body);
         if let Some(wait) = answer_after {
             self.after(wait, Happening::Hear(life, Box::new(Event::Api { id, result })));
+        }
+        if committed && let Some(step) = plan::Step::of(&call, stamp_before) {
+            self.step(life, step);
         }
     }
 

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod database;
 mod mesh;
 pub mod oracle;
+pub mod plan;
 mod pods;
 pub mod run;
 pub mod schedule;
@@ -162,6 +163,7 @@ pub struct World {
     excused: Option<String>,
     writes_held: usize,
     held_answers: Vec<u16>,
+    steps: plan::Steps,
     /// What went wrong, if anything.
     pub oracle: Oracle,
     /// What happened.
@@ -206,6 +208,7 @@ impl World {
             excused: None,
             writes_held: 0,
             held_answers: Vec::new(),
+            steps: plan::Steps::default(),
             oracle: Oracle::new(options.planted),
             story: Story::new(options.aloud),
             options,
@@ -318,6 +321,7 @@ impl World {
         match whom {
             Whom::Ordinal(ordinal) => of(ordinal),
             Whom::Coordinator => self.coordinators().last().map(|(life, _)| *life).or_else(|| of(0)),
+            Whom::Writer => self.steps.last_writer(),
         }
     }
 

@@ -10,6 +10,8 @@ pub enum Whom {
     Ordinal(u32),
     /// Whoever believes that it coordinates then; the pod of ordinal 0 where nobody does.
     Coordinator,
+    /// Whoever's write was committed last, renewals of the Lease aside.
+    Writer,
 }
 
 /// One thing that goes wrong, or that a user does. Lengths are milliseconds.

@@ -1,0 +1,364 @@
+//! Plans, enumerated instead of drawn: after each write of a workload, each thing that can go wrong there or that a user
+//! may change their mind to. (Sieve's *intermediate state* and Acto's *declared state*, each for every step.)
+
+use super::agents::Life;
+use super::run::{Options, Outcome};
+use super::schedule::{Action, Whom};
+use super::{World, oracle::Rule};
+use agent::kubernetes::call::Call;
+use protocol::id::PilotName;
+use protocol::record::IntentKind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// What a write that moved a workload on was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The Lease was made, or passed to another life.
+    LeaseTaken,
+    /// The Lease was given back.
+    LeaseReturned,
+    /// The record was made, with the intent to found.
+    RecordMade,
+    /// The intent of a join was written, or went on.
+    JoinIntent,
+    /// The intent of a leave was written.
+    LeaveIntent,
+    /// The leave was granted.
+    LeaveGranted,
+    /// The intent of a restart was written.
+    RestartIntent,
+    /// The record was written without an intent.
+    RecordRests,
+    /// The set was stamped.
+    SetStamped,
+    /// The size was set.
+    SizeSet,
+    /// A claim was marked.
+    ClaimMarked,
+    /// A pod was stamped.
+    PodStamped,
+    /// A pod was evicted.
+    PodEvicted,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::LeaseTaken,
+        Self::LeaseReturned,
+        Self::RecordMade,
+        Self::JoinIntent,
+        Self::LeaveIntent,
+        Self::LeaveGranted,
+        Self::RestartIntent,
+        Self::RecordRests,
+        Self::SetStamped,
+        Self::SizeSet,
+        Self::ClaimMarked,
+        Self::PodStamped,
+        Self::PodEvicted,
+    ];
+
+    /// What this write was, where it is one; `before` is the epoch that its object was stamped with. Renewals of the
+    /// Lease and Events move nothing on.
+    pub(crate) fn of(call: &Call, before: Option<u64>) -> Option<Self> {
+        match call {
+            Call::ReplaceLease { content, .. } if content.holder.is_none() => Some(Self::LeaseReturned),
+            Call::ReplaceLease { content, .. } => (before != Some(content.epoch.0)).then_some(Self::LeaseTaken),
+            Call::CreateLease(_) => Some(Self::LeaseTaken),
+            Call::CreateRecord(_) => Some(Self::RecordMade),
+            Call::ReplaceRecord(_, record) => Some(match record.intent.as_ref().map(|i| &i.kind) {
+                Some(IntentKind::Form { .. }) => Self::RecordMade,
+                Some(IntentKind::Join { .. }) => Self::JoinIntent,
+                Some(IntentKind::Leave { granted: false, .. }) => Self::LeaveIntent,
+                Some(IntentKind::Leave { granted: true, .. }) => Self::LeaveGranted,
+                Some(IntentKind::Restart { .. }) => Self::RestartIntent,
+                None => Self::RecordRests,
+            }),
+            Call::StampSet(_) => Some(Self::SetStamped),
+            Call::Scale(..) => Some(Self::SizeSet),
+            Call::MarkClaim(..) => Some(Self::ClaimMarked),
+            Call::StampPod(_) => Some(Self::PodStamped),
+            Call::EvictPod(_) => Some(Self::PodEvicted),
+            Call::GetLease
+            | Call::GetRecord
+            | Call::GetSet
+            | Call::ListPods
+            | Call::ListClaims
+            | Call::GetOwnPod
+            | Call::GetOwnClaim
+            | Call::PostEvent(_) => None,
+        }
+    }
+}
+
+/// The steps of a run so far, and what is to happen right after one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    counting: bool,
+    taken: Vec<Step>,
+    writer: Option<Life>,
+    trap: Option<(usize, Action)>,
+}
+
+impl Steps {
+    pub(crate) fn last_writer(&self) -> Option<Life> {
+        self.writer
+    }
+}
+
+impl World {
+    /// A write that moves things on was committed.
+    pub(crate) fn step(&mut self, by: Life, step: Step) {
+        if !self.steps.counting {
+            return;
+        }
+        self.steps.taken.push(step);
+        self.steps.writer = Some(by);
+        let due = self.steps.trap.as_ref().is_some_and(|(at, _)| *at == self.steps.taken.len());
+        if due && let Some((_, action)) = self.steps.trap.take() {
+            self.tell(format!("right after step {}, {step:?}", self.steps.taken.len()));
+            self.act(&action);
+        }
+    }
+}
+
+/// What is asked of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Workload {
+    /// Three found.
+    Form,
+    /// 3 -> 4.
+    Grow,
+    /// 4 -> 3.
+    Shrink,
+    /// 4 -> 3 with a grace period that is too short for the leave.
+    ShrinkCutOff,
+    /// 3 -> 4 where the fourth has been before: its claim holds the data of then.
+    GrowAgain,
+    /// 3 -> 2 where there are three copies: refused.
+    TooSmall,
+    /// A changed template.
+    Roll,
+}
+
+impl Workload {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Form, Self::Grow, Self::Shrink, Self::ShrinkCutOff, Self::GrowAgain, Self::TooSmall, Self::Roll];
+
+    fn members(self) -> u32 {
+        match self {
+            Self::Form | Self::Grow | Self::TooSmall | Self::Roll => 3,
+            Self::Shrink | Self::ShrinkCutOff | Self::GrowAgain => 4,
+        }
+    }
+
+    /// The size that it ends with when nobody asks for another.
+    fn size(self) -> u32 {
+        match self {
+            Self::Form | Self::TooSmall | Self::Roll | Self::Shrink | Self::ShrinkCutOff => 3,
+            Self::Grow | Self::GrowAgain => 4,
+        }
+    }
+
+    /// The most pods there are in it.
+    fn most(self) -> u32 {
+        match self {
+            Self::Form | Self::TooSmall | Self::Roll => 3,
+            Self::Grow | Self::Shrink | Self::ShrinkCutOff | Self::GrowAgain => 4,
+        }
+    }
+
+    /// A world just before it; nothing where that is not reached.
+    fn prepared(self, seed: u64, aloud: bool) -> Option<World> {
+        let grace = if self == Self::ShrinkCutOff { 6 } else { 120 };
+        let mut world = World::new(Options { grace, aloud, ..Options::calm(seed, self.members()) });
+        if self != Self::Form && !world.settle(PATIENCE) {
+            return None;
+        }
+        if self == Self::GrowAgain {
+            world.act(&Action::Scale(3));
+            if !world.settle(PATIENCE) {
+                return None;
+            }
+        }
+        world.steps.counting = true;
+        Some(world)
+    }
+
+    fn begin(self, world: &mut World) {
+        match self {
+            Self::Form => {}
+            Self::Grow | Self::GrowAgain => world.act(&Action::Scale(4)),
+            Self::Shrink | Self::ShrinkCutOff => world.act(&Action::Scale(3)),
+            Self::TooSmall => world.act(&Action::Scale(2)),
+            Self::Roll => world.act(&Action::Template(1)),
+        }
+    }
+
+    /// The steps of this workload when nothing goes wrong.
+    ///
+    /// # Errors
+    /// When it does not come to rest.
+    pub fn steps(self, seed: u64) -> Result<Vec<Step>, String> {
+        let Some(mut world) = self.prepared(seed, false) else {
+            return Err(format!("{self:?} is not reached from seed {seed}"));
+        };
+        self.begin(&mut world);
+        if !world.settle(PATIENCE) {
+            return Err(format!("{self:?} does not come to rest: {:?}", world.oracle.verdict));
+        }
+        Ok(world.steps.taken)
+    }
+
+    /// Everything that may happen right after one of its steps.
+    pub fn actions(self) -> Vec<Action> {
+        let mut actions = vec![
+            Action::KillAgent(Whom::Writer),
+            Action::Pause(Whom::Writer, 60_000),
+            Action::CutApi(Whom::Writer, 30_000),
+            Action::HoldWrite(Whom::Writer, 120_000),
+            Action::ApiOutage(20_000),
+            Action::ApiFates(300, 60_000),
+            Action::DeleteLease,
+            Action::EmptyLease,
+            Action::Template(2),
+        ];
+        for ordinal in 0..self.most() {
+            actions.extend([
+                Action::KillAgent(Whom::Ordinal(ordinal)),
+                Action::KillDatabase(ordinal),
+                Action::DeletePod(ordinal),
+                Action::LoseMemory(ordinal),
+                Action::RollBackMemory(ordinal),
+                Action::Cut(vec![ordinal], 30_000),
+            ]);
+        }
+        actions.extend((2..=5).map(Action::Scale));
+        actions
+    }
+}
+
+/// One of the plans.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is asked of the cluster.
+    pub workload: Workload,
+    /// After so many of its writes, from 1.
+    pub after: usize,
+    /// What that write is when nothing went wrong before.
+    pub step: Step,
+    /// What happens then.
+    pub action: Action,
+    /// Whether the story is told as it happens.
+    pub aloud: bool,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, after step {} ({:?}): {}", self.workload, self.after, self.step, self.action)
+    }
+}
+
+/// So long a cluster has to come to rest, in milliseconds.
+const PATIENCE: u64 = 900_000;
+
+impl Plan {
+    /// Every plan there is from this seed.
+    ///
+    /// # Errors
+    /// When a workload does not come to rest although nothing goes wrong.
+    pub fn all(seed: u64) -> Result<Vec<Self>, String> {
+        let mut plans = Vec::new();
+        for workload in Workload::ALL {
+            let steps = workload.steps(seed)?;
+            for action in workload.actions() {
+                plans.extend(steps.iter().enumerate().map(|(at, step)| Self {
+                    workload,
+                    after: at + 1,
+                    step: *step,
+                    action: action.clone(),
+                    aloud: false,
+                }));
+            }
+        }
+        Ok(plans)
+    }
+
+    /// Carries it out, and judges where it ends.
+    pub fn run(&self, seed: u64) -> Outcome {
+        let Some(mut world) = self.workload.prepared(seed, self.aloud) else {
+            return World::new(Options::calm(seed, self.workload.members())).outcome(None);
+        };
+        let before = members(&world);
+        world.steps.trap = Some((self.after, self.action.clone()));
+        self.workload.begin(&mut world);
+        let begun = world.now();
+        // The step comes within the time that the whole workload may take, and what comes of it has as long again.
+        world.run_while_not(PATIENCE, |w| w.steps.trap.is_none());
+        if world.steps.trap.is_some() {
+            world
+                .oracle
+                .broken(Rule::Rest, "the step was not taken again: the run is another one than before".to_owned());
+        }
+        let wait = world.now() + HEALED_AFTER;
+        world.run_until(wait);
+        let mut rested = None;
+        if world.oracle.verdict.is_none() {
+            world.heal();
+            world.answer_lost_quorum();
+            if world.settle(PATIENCE) {
+                rested = Some(world.now().saturating_sub(begun));
+                self.judge_end(&mut world, &before);
+            }
+        }
+        world.outcome(rested)
+    }
+
+    /// The sizes it may end with: the one asked for last, if it is allowed.
+    fn allowed_sizes(&self) -> BTreeSet<u32> {
+        match (&self.action, self.workload) {
+            // Two members are enough as long as there are no three copies.
+            (Action::Scale(2), Workload::Form) => BTreeSet::from([2, 3]),
+            // While the leaver's pod is brought back the set shows just this size: asking for it changes nothing that
+            // anybody could see.
+            (Action::Scale(4), Workload::ShrinkCutOff) => BTreeSet::from([3, 4]),
+            (Action::Scale(size), _) => BTreeSet::from([(*size).max(COPIES)]),
+            _ => BTreeSet::from([self.workload.size()]),
+        }
+    }
+
+    /// The size is the one asked for last, and who was not asked to leave is who it was.
+    fn judge_end(&self, world: &mut World, before: &BTreeMap<String, String>) {
+        let allowed = self.allowed_sizes();
+        let size = world.kubernetes().replicas().unwrap_or(0);
+        if !allowed.contains(&size) && !world.rescued {
+            world.oracle.broken(Rule::Rest, format!("the size is {size}, allowed are {allowed:?}"));
+        }
+        let least = allowed.into_iter().chain([self.workload.size()]).min().unwrap_or(COPIES);
+        let now = members(world);
+        let stays = |name: &str| PilotName::parse(name).ok().and_then(|n| n.ordinal()).is_some_and(|o| o < least);
+        let changed: Vec<&String> = before
+            .iter()
+            .filter(|(name, was)| stays(name) && now.get(*name) != Some(*was))
+            .map(|(name, _)| name)
+            .collect();
+        if !changed.is_empty() {
+            let why = format!("{changed:?} are other members than before, although nobody asked them to leave");
+            world.oracle.broken(Rule::Rest, why);
+        }
+    }
+}
+
+/// Copies of each row in the model database, once there are so many members.
+const COPIES: u32 = 3;
+/// The longest of the faults is over by then.
+const HEALED_AFTER: u64 = 130_000;
+
+fn members(world: &World) -> BTreeMap<String, String> {
+    let record = world.kubernetes().record();
+    let members = record.iter().flat_map(|r| &r.members);
+    members.map(|(name, member)| (name.to_string(), member.identity.to_string())).collect()
+}
