@@ -121,6 +121,7 @@ impl Bench {
 
     /// A database that writes a line when it starts and when it is told to stop. Its leave waits until the file `go`
     /// has its exit code, and reads it once: a file just made, or just removed, is no code.
+    /// It ends with its folder, so that no test leaves it behind.
     pub(crate) fn database(&self) -> DatabaseProgram {
         let dir = self.dir.path().display();
         DatabaseProgram {
@@ -130,7 +131,7 @@ impl Bench {
             )),
             drain: shell(&format!("echo drain >> {dir}/log")),
             leave: shell(&format!(
-                "exec 2>/dev/null; echo leave >> {dir}/log; while code=$(cat {dir}/go); [ -z \"$code\" ]; do sleep 0.02; done; echo left >> {dir}/log; exit $code"
+                "exec 2>/dev/null; echo leave >> {dir}/log; while code=$(cat {dir}/go); [ -z \"$code\" ]; do [ -d {dir} ] || exit 9; sleep 0.02; done; echo left >> {dir}/log; exit $code"
             )),
         }
     }

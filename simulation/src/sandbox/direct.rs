@@ -217,6 +217,23 @@ impl Member {
         self.tool(&program.leave, limit).await
     }
 
+    /// Runs the leave program of the last start until the database is leaving: then the program is killed, however long
+    /// it took to begin.
+    ///
+    /// # Errors
+    /// When it was never started, the leave is over before that is seen, or it does not come to it within `within`.
+    pub async fn leave_cut_off(&mut self, within: Duration) -> Result<DatabaseState, DirectError> {
+        let program = self.program.as_ref().ok_or(DirectError::NotRunning)?.leave.clone();
+        let (tools, log) = (self.tools.clone(), self.log.clone());
+        tokio::select! {
+            outcome = tools.run(&program, within) => {
+                let seen = format!("{outcome:?}");
+                Err(DirectError::Waited { what: "a leave that still runs", within, seen, log })
+            }
+            state = self.wait_for(DatabasePhase::Leaving, within) => state,
+        }
+    }
+
     /// Sends a signal.
     ///
     /// # Errors
