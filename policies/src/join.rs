@@ -8,7 +8,7 @@ use crate::peers::{
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
-use protocol::id::{DatabaseIdentity, PilotName, Uid, Voter};
+use protocol::id::{DatabaseIdentity, OperationId, PilotName, Uid, Voter};
 use protocol::order::{OldData, OrderKind, OrderName};
 use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord};
 use protocol::report::Report;
@@ -231,11 +231,17 @@ fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, id
         })
 }
 
-/// Whether what lies on this claim was begun by this very cluster and never became, or was, a member's.
-fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid) -> bool {
+/// Whether what lies on this claim was begun by this very cluster and never became, or was, a member's. A member that
+/// left it before the operation began had its data moved aside by that.
+fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid, begun: &OperationId) -> bool {
+    let begun = ClusterRecord::operation_number(begun);
     report.about.cluster.as_ref() == Some(&record.cluster)
         && !record.members.values().any(|m| m.claim == *claim)
-        && !record.retired.values().any(|r| r.claim == *claim)
+        && record
+            .retired
+            .values()
+            .filter(|r| r.claim == *claim)
+            .all(|r| matches!((ClusterRecord::operation_number(&r.operation), begun), (Some(left), Some(begun)) if left < begun))
 }
 
 /// Whether a new member may begin to join, and which.
@@ -313,7 +319,7 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
                 Some(OldData::Of(identity.clone()))
             }
             // Likewise, and nobody ever heard its identity. Who in the ring is nobody's stops every join further down.
-            Some(VolumeState::Begun(operation)) if was_given_up(record, report, &claim) => {
+            Some(VolumeState::Begun(operation)) if was_given_up(record, report, &claim, operation) => {
                 Some(OldData::BegunUnder(operation.clone()))
             }
             Some(VolumeState::Holds(identity)) => {

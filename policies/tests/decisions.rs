@@ -489,6 +489,10 @@ fn data_whose_identity_was_never_heard_is_moved_aside_if_this_clusters_join_bega
     let mut world = healthy_with(VolumeState::Begun(begun.clone()));
     let joins = Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::BegunUnder(begun.clone())) });
     assert_eq!(intent_of(&plan(&world)), joins);
+    // A member had left that claim before: its data was moved aside when the join began.
+    let before = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("2-leave") };
+    record(&mut world).retired.insert(identity(13), before);
+    assert_eq!(intent_of(&plan(&world)), joins);
     // Its claim holds, or held, a member's data after all.
     let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
     record(&mut world).retired.insert(identity(3), retirement);

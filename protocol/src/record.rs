@@ -150,4 +150,9 @@ impl ClusterRecord {
     pub fn name_operation(&self, word: &str, subject: &PilotName) -> OperationId {
         OperationId::new(format!("{}-{word}-{subject}", self.next_operation))
     }
+
+    /// The number that [`Self::name_operation`] put into a name: a later operation of the same cluster has a higher one.
+    pub fn operation_number(operation: &OperationId) -> Option<u64> {
+        operation.as_str().split_once('-')?.0.parse().ok()
+    }
 }

@@ -277,7 +277,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 13] = [
+const MENDED: [(u64, &str); 14] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -290,6 +290,7 @@ const MENDED: [(u64, &str); 13] = [
     (20123, "a coordinator's life that had not been heard of was held silent by the silence of the one before"),
     (20154, "as 20123, by a pilot that had only just started"),
     (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
+    (440, "data of a join given up on a claim that a member had left before blocked its ordinal for ever"),
     (20535, "a restart not begun waited for a member beyond the size that had no pod, and kept it from leaving"),
 ];
 
@@ -298,7 +299,7 @@ fn seeds_that_once_showed_a_bug_show_none() {
     for (seed, bug) in MENDED {
         let mut options = Options::swarm(seed);
         // The older ones were found before memory could be lost: the run is the one of then.
-        if seed < 20_000 {
+        if (1_000..20_000).contains(&seed) {
             options.schedule.retain(|(_, action)| action.family() != "memory");
         }
         let outcome = run(options.clone());

@@ -170,16 +170,24 @@ impl Databases {
         }
     }
 
-    /// Lets one process go on: at most one turn.
+    /// Lets one process go on: at most one turn. `together` says that it reaches all others that serve: what it hands over
+    /// when it leaves goes to them.
     pub fn turn(
         &mut self,
         now: u64,
         pod: &PilotName,
         data: &mut Option<Data>,
         reaches: impl Fn(&Seed) -> bool,
+        together: bool,
     ) -> Option<Turn> {
         let length = self.chance.between(5_000, 40_000);
         let mut process = self.processes.remove(pod)?;
+        if let Stage::Leaving(until) = &mut process.stage
+            && !together
+        {
+            // Nothing streams meanwhile, and the last of it comes after the way is free again.
+            *until = (*until).max(now + STREAMS_AGAIN);
+        }
         let turn = self.step(now, &mut process, data, reaches, length);
         self.processes.insert(pod.clone(), process);
         turn
@@ -292,6 +300,9 @@ impl Databases {
         self.processes.values().filter(|p| p.stage == Stage::Serving).count()
     }
 }
+
+/// After a cut, streams need so long to go on.
+const STREAMS_AGAIN: u64 = 2_000;
 
 impl Process {
     fn say(&mut self, now: u64, status: RingStatus) {

@@ -2,7 +2,7 @@
 
 use super::agents::Life;
 use super::cluster::PodSeen;
-use super::database::{Data, Databases, Stage, Start, Turn};
+use super::database::{Data, Databases, Seed, Stage, Start, Turn};
 use super::{Happening, World};
 use agent::event::Event;
 use agent::launch::accounts::Accounts;
@@ -454,9 +454,12 @@ impl World {
             let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else {
                 continue;
             };
-            let turn = databases.turn(self.now, &name, &mut data, |(peer, uid)| {
-                self.reaches(&name, peer) && self.pods.get(peer).is_some_and(|p| p.uid == *uid)
-            });
+            let reaches =
+                |(peer, uid): &Seed| self.reaches(&name, peer) && self.pods.get(peer).is_some_and(|p| p.uid == *uid);
+            let serves = |p: &super::database::Process| p.stage == Stage::Serving;
+            let together =
+                databases.processes.iter().filter(|(_, p)| serves(p)).all(|(peer, _)| self.reaches(&name, peer));
+            let turn = databases.turn(self.now, &name, &mut data, reaches, together);
             if let Some(volume) = claim.and_then(|c| self.volumes.get_mut(&c)) {
                 volume.data = data;
             }
@@ -523,17 +526,25 @@ impl World {
     /// name that data, so nobody may start, move or overwrite it, and the operation stands until a person has looked.
     pub(crate) fn left_to_a_person(&self) -> Option<String> {
         let record = self.cluster.record()?;
-        let voter = match record.intent?.kind {
-            IntentKind::Form { founder } => founder,
-            IntentKind::Join { joiner, .. } => joiner,
-            IntentKind::Leave { .. } | IntentKind::Restart { .. } => return None,
+        let forgotten = |name: &PilotName, claim: &Uid| {
+            let volume = self.volumes.get(claim).filter(|v| v.forgot)?;
+            let data = volume.data.as_ref()?;
+            let pilot = &self.agents.values().find(|a| a.claim == *claim)?.pilot;
+            let nameless = pilot.durable().identity.is_none() && pilot.durable().begun_under.is_none();
+            let runs = self.databases.processes.contains_key(name);
+            (nameless && !runs).then(|| format!("{name} has forgotten that its data is of {}", data.identity))
         };
-        let volume = self.volumes.get(&voter.claim).filter(|v| v.forgot)?;
-        let data = volume.data.as_ref()?;
-        let pilot = &self.agents.values().find(|a| a.claim == voter.claim)?.pilot;
-        let nameless = pilot.durable().identity.is_none() && pilot.durable().begun_under.is_none();
-        let runs = self.databases.processes.contains_key(&voter.name);
-        (nameless && !runs).then(|| format!("{} has forgotten that its data is of {}", voter.name, data.identity))
+        match record.intent.map(|i| i.kind) {
+            Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),
+            Some(IntentKind::Join { joiner, .. }) => forgotten(&joiner.name, &joiner.claim),
+            Some(IntentKind::Leave { .. } | IntentKind::Restart { .. }) => None,
+            // Its join was given up meanwhile: nothing says under which operation that data was begun.
+            None => self
+                .pods
+                .iter()
+                .filter(|(name, _)| !record.members.contains_key(*name))
+                .find_map(|(name, pod)| forgotten(name, &pod.claim)),
+        }
     }
 
     pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {
