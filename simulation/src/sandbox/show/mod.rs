@@ -12,7 +12,6 @@ use super::stop::Stop;
 use crate::story::Snapshot;
 use events::PilotLine;
 use scene::Scene;
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -163,21 +162,13 @@ pub fn say(lines: &[String]) -> io::Result<()> {
 #[derive(Default)]
 struct Json {
     told: Option<Vec<PilotLine>>,
-    /// Databases by pod uid, as last heard: a pilot that does not answer for a moment changes nothing.
-    databases: BTreeMap<String, u32>,
+    heard: events::Databases,
 }
 
 impl Json {
     fn look(&mut self, seen: &Snapshot, scene: &Scene, sources: &Sources) -> Vec<String> {
         let mut scene = scene.clone();
-        for member in &mut scene.members {
-            match (member.phase, member.database_pid) {
-                (_, Some(pid)) => drop(self.databases.insert(member.uid.clone(), pid)),
-                (Some(_), None) => drop(self.databases.remove(&member.uid)),
-                (None, None) => member.database_pid = self.databases.get(&member.uid).copied(),
-            }
-        }
-        self.databases.retain(|uid, _| scene.members.iter().any(|m| &m.uid == uid));
+        self.heard.complete(&mut scene.members);
         let now = events::pilots(&scene);
         let event = match &self.told {
             None if seen.is_settled(usize::try_from(seen.replicas).unwrap_or(0)) => "ready",
