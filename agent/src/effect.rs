@@ -74,6 +74,8 @@ pub enum LocalAct {
     },
     /// Drain, stop, and end where the pod is ending.
     DrainAndStop,
+    /// Stop the database and start it again where it stands.
+    Restart,
     /// Tell the launcher how long the pod still has.
     Deadline(Millis),
     /// Move data that nobody needs any more aside; nothing is deleted.

@@ -405,6 +405,70 @@ fn a_refused_start_is_tried_again_after_a_pause_that_grows() {
 }
 
 #[test]
+fn a_database_whose_join_broke_off_is_started_again_and_given_time_to_begin_anew() {
+    let joining = Durable {
+        identity: None,
+        claim: Some(Uid::new("claim-0")),
+        begun_under: Some(OperationId::new("2-join-c-0")),
+        ..Durable::default()
+    };
+    let mut story = Story::beside(joining, running());
+    let broke_off = || Event::Database(Box::new(DatabaseState::bare(DatabasePhase::JoinFailed)));
+    let mut restarts = Vec::new();
+    for _ in 0..800 {
+        story.tell(broke_off());
+        if story.acts_are(Ok(())).contains(&LocalAct::Restart) {
+            restarts.push(story.now);
+        }
+        story.pass(100);
+    }
+    let pauses: Vec<u64> = restarts.windows(2).map(|w| w[1] - w[0]).collect();
+    assert_eq!(pauses, [30_000, 30_000]);
+    story.tell(Event::Database(Box::new(DatabaseState::bare(DatabasePhase::Joining))));
+    story.pass(60 * SECOND);
+    assert!(!story.acts_are(Ok(())).contains(&LocalAct::Restart), "one that streams is left alone");
+}
+
+#[test]
+fn the_roster_is_told_until_it_is_known_and_again_on_a_new_stream_and_now_and_then() {
+    let mut story = Story::under(rules(), member());
+    story.members = vec![0, 1, 2];
+    story.launcher(running());
+    let report = story.pilot.state(at(story.now)).members[0].report.clone();
+    let peer = Peer { generation: Generation(5), liveness: Liveness::Live, timeout: None, phi: None, report };
+    let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
+    story.tell(Event::View(Box::new(View { peers, ..View::default() })));
+    // The answers of c-1, second by second; whether c-1 and c-2 were told the roster in full.
+    let mut told = |story: &mut Story, seconds: u64| {
+        let mut told = Vec::new();
+        for _ in 0..seconds * 10 {
+            for (to, message) in std::mem::take(&mut story.sent) {
+                if let Message::Ask { promise, round, roster, .. } = message {
+                    told.push((to.clone(), !roster.is_empty()));
+                    if to == name(1) {
+                        let claim = Some(Uid::new("claim-1"));
+                        story.hears(1, Message::Promised { epoch: promise.epoch, round, claim });
+                    }
+                }
+            }
+            story.pass(100);
+        }
+        let full = |who: u32| told.iter().filter(|(to, full)| *to == name(who) && *full).count();
+        let all = told.iter().filter(|(to, _)| *to == name(1)).count();
+        (all, full(1), full(2))
+    };
+    story.until("coordinates", Story::coordinates);
+    told(&mut story, 4);
+    let (all, known, silent) = told(&mut story, 32);
+    assert!(all >= 30, "asked every second: {all}");
+    assert!(known > 0 && known * 10 < all, "who has answered is told every sixteenth round: {known} of {all}");
+    assert_eq!(silent, all, "who has not answered is told each time");
+    story.tell(Event::StreamUp(life(1)));
+    let (_, again, _) = told(&mut story, 2);
+    assert!(again >= 1, "what was said on the stream before may be lost");
+}
+
+#[test]
 fn a_member_whose_memory_was_lost_returns_by_the_records_word_for_its_claim() {
     let mut story = Story::beside(Durable::default(), status(ProcessState::Held));
     story.tell(Event::Volume(VolumeState::HoldsUnknown));
@@ -799,7 +863,7 @@ fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_i
         story.held = |_| true;
         story.launcher(status(ProcessState::Held));
         story.tell(holds());
-        let mut report = story.pilot.state(at(story.now)).members[0].report.clone().expect("its own");
+        let mut report = story.pilot.state(at(story.now)).members[0].report.as_deref().cloned().expect("its own");
         let line = RingMember { identity: identity(), status: RingStatus::Shutdown, up: Some(false) };
         report.ring = Some(vec![line]);
         let peer = Peer {
@@ -807,7 +871,7 @@ fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_i
             liveness: Liveness::Live,
             timeout: None,
             phi: None,
-            report: Some(report),
+            report: Some(std::sync::Arc::new(report)),
         };
         let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
         story.tell(Event::View(Box::new(View { peers, ..View::default() })));

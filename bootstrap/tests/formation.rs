@@ -12,6 +12,7 @@ use protocol::record::{ClusterRecord, IntentKind};
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const EPOCH: Epoch = Epoch(5);
 
@@ -102,6 +103,7 @@ fn all_empty_from(start: u32, replicas: u32) -> World {
         pilots: BTreeMap::new(),
         lease_cluster: None,
         told_to_return: BTreeSet::new(),
+        evictions_refused: BTreeMap::new(),
         patience: false,
         quiet_for: std::time::Duration::ZERO,
     };
@@ -134,12 +136,16 @@ fn add(world: &mut World, ordinal: u32) {
             terminating: false,
         },
     );
-    let pilot = PilotFacts { liveness: Liveness::Live, report: report(ordinal) };
+    let pilot = PilotFacts { liveness: Liveness::Live, report: Arc::new(report(ordinal)) };
     world.pilots.insert(name(ordinal), pilot);
 }
 
 fn claim_of(world: &mut World, ordinal: u32) -> &mut ClaimFacts {
     world.claims.get_mut(&name(ordinal)).expect("there")
+}
+
+fn report_of(world: &mut World, ordinal: u32) -> &mut Report {
+    Arc::make_mut(&mut pilot(world, ordinal).report)
 }
 
 fn pilot(world: &mut World, ordinal: u32) -> &mut PilotFacts {
@@ -231,7 +237,7 @@ fn one_declared_volume_with_data_refuses_whatever_is_known_of_the_data() {
     ];
     for (volume, fact) in data {
         let mut world = all_empty(3);
-        pilot(&mut world, 2).report.database.volume = Some(volume);
+        report_of(&mut world, 2).database.volume = Some(volume);
         nothing_but(&world, Verdict::Refuse, "c-2", fact);
     }
 }
@@ -240,7 +246,7 @@ fn one_declared_volume_with_data_refuses_whatever_is_known_of_the_data() {
 fn a_volume_that_could_not_be_looked_at_is_waited_for_and_is_not_empty() {
     for volume in [Some(VolumeState::Unreadable), None] {
         let mut world = all_empty(3);
-        pilot(&mut world, 0).report.database.volume = volume;
+        report_of(&mut world, 0).database.volume = volume;
         nothing_but(&world, Verdict::Wait, "c-0", "has not been looked at");
     }
 }
@@ -252,7 +258,7 @@ fn one_declared_member_that_has_not_answered_is_waited_for_though_all_others_hav
         |w| pilot(w, 1).liveness = Liveness::Departed,
         |w| drop(w.pilots.remove(&name(1))),
         // The one that answers lives in a pod that is no more.
-        |w| pilot(w, 1).report.about.pod = Uid::new("pod of before"),
+        |w| report_of(w, 1).about.pod = Uid::new("pod of before"),
     ];
     for silence in silent {
         let mut world = all_empty(3);
@@ -268,7 +274,7 @@ fn a_member_without_a_claim_or_with_another_one_than_the_api_shows_is_waited_for
     nothing_but(&world, Verdict::Wait, "c-1", "has no claim yet");
     for said in [Some(Uid::new("claim of before")), None] {
         let mut world = all_empty(3);
-        pilot(&mut world, 1).report.about.claim = said;
+        report_of(&mut world, 1).about.claim = said;
         nothing_but(&world, Verdict::Wait, "c-1", "do not agree about its claim");
     }
 }
@@ -276,7 +282,7 @@ fn a_member_without_a_claim_or_with_another_one_than_the_api_shows_is_waited_for
 #[test]
 fn an_empty_volume_whose_pilot_does_not_ask_to_start_yet_is_waited_for() {
     let mut world = all_empty(3);
-    pilot(&mut world, 2).report.database.wants_start = false;
+    report_of(&mut world, 2).database.wants_start = false;
     nothing_but(&world, Verdict::Wait, "c-2", "has not asked to start yet");
 }
 
@@ -290,7 +296,7 @@ fn everything_that_stands_in_the_way_is_said_at_once() {
     let mut world = all_empty(4);
     claim_of(&mut world, 0).cluster = Some(ClusterId::new("another"));
     pilot(&mut world, 1).liveness = Liveness::Silent;
-    pilot(&mut world, 2).report.database.volume = Some(VolumeState::HoldsUnknown);
+    report_of(&mut world, 2).database.volume = Some(VolumeState::HoldsUnknown);
     let plan = plan(&world);
     assert_eq!(plan.act, None);
     let subjects: Vec<&str> = plan.reasons.iter().map(|r| r.subject.as_str()).collect();

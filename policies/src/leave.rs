@@ -35,7 +35,8 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
             | DatabasePhase::Left
             | DatabasePhase::Unresponsive
             | DatabasePhase::Restarting
-            | DatabasePhase::CrashLooping => false,
+            | DatabasePhase::CrashLooping
+            | DatabasePhase::JoinFailed => false,
         };
         if on_its_way || world.told_to_return.contains(&name) {
             continue;

@@ -234,5 +234,6 @@ pub(crate) fn phase_word(phase: DatabasePhase) -> &'static str {
         DatabasePhase::Restarting => "restarting",
         DatabasePhase::CrashLooping => "in a crash loop",
         DatabasePhase::Stopped => "stopped",
+        DatabasePhase::JoinFailed => "cut off from what it was taking over",
     }
 }

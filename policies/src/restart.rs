@@ -25,6 +25,9 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
     let Some((name, pod)) = next else {
         return Ok(plan);
     };
+    if let Some(why) = world.evictions_refused.get(&pod.object.uid) {
+        return Ok(plan.wait(name, Rule::RollInBudget, put_off(why)));
+    }
     if !is_broken(world, name, pod) {
         let broken = broken_on_the_present_template(world, record);
         if broken.len() >= usize::try_from(limits.rollout.stop_after).unwrap_or(usize::MAX) {
@@ -91,6 +94,10 @@ pub(crate) fn carry_on(
         if !world.is_outdated(pod) {
             return end(plan, Rule::RollInBudget, format!("the template is again the one that the pod of {name} has"));
         }
+        if let Some(why) = world.evictions_refused.get(&pod.object.uid) {
+            // Nothing has begun. Under an open operation nothing else would: no join, no leave, no other restart.
+            return end(plan, Rule::RollInBudget, format!("the restart of {name} is put off: {}", put_off(why)));
+        }
         if pod.object.stamp < world.epoch {
             let target = pod.object.target(world.epoch)?;
             return Ok(plan.act(Act::StampPod(target), name, Rule::StampFirst, "its pod carries an older epoch"));
@@ -154,6 +161,10 @@ pub(crate) fn carry_on(
     }
     let now = phase.map_or("not heard", phase_word);
     Ok(plan.wait(name, Rule::PeersDecide, format!("{name} is {now} in its new pod{heard}")))
+}
+
+fn put_off(why: &str) -> String {
+    format!("its eviction was refused ({why}); it is asked for again after a pause")
 }
 
 /// Nothing is lost with this pod: its database ends again and again, or not all of its containers have ever run.

@@ -9,6 +9,7 @@ use protocol::record::ClusterRecord;
 use protocol::report::Report;
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The version that a read saw, opaque.
@@ -173,7 +174,7 @@ pub struct PilotFacts {
     /// Whether it lives.
     pub liveness: Liveness,
     /// What it said last.
-    pub report: Report,
+    pub report: Arc<Report>,
 }
 
 /// All a decision knows, read at one moment.
@@ -196,6 +197,9 @@ pub struct World {
     /// Pilots that were told to drain and return a moment ago: whether they heard it is not known yet, and meanwhile
     /// nothing else waits for them.
     pub told_to_return: BTreeSet<PilotName>,
+    /// Pods whose eviction was refused a moment ago, and what was said: they are not asked for again yet, and meanwhile
+    /// nothing else waits for them.
+    pub evictions_refused: BTreeMap<Uid, String>,
     /// Steps that destroy or change membership must wait: a coordinator before us may still have an order running.
     pub patience: bool,
     /// For so long the decider has seen no operation under way. A new coordinator begins at nothing.
@@ -216,6 +220,6 @@ impl World {
     pub fn live_report(&self, name: &PilotName) -> Option<&Report> {
         let facts = self.pilots.get(name)?;
         let pod = self.pods.get(name)?;
-        (facts.liveness == Liveness::Live && facts.report.about.pod == pod.object.uid).then_some(&facts.report)
+        (facts.liveness == Liveness::Live && facts.report.about.pod == pod.object.uid).then_some(&*facts.report)
     }
 }

@@ -13,6 +13,7 @@ use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retireme
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 const LIMITS: Limits = Limits {
@@ -132,6 +133,7 @@ fn healthy(members: &[u32], replicas: u32) -> World {
         pilots: BTreeMap::new(),
         lease_cluster: Some(ClusterId::new("k")),
         told_to_return: BTreeSet::new(),
+        evictions_refused: BTreeMap::new(),
         patience: false,
         quiet_for: Duration::from_secs(3600),
     };
@@ -160,7 +162,7 @@ fn add(world: &mut World, ordinal: u32, report: Report) {
         name(ordinal),
         ClaimFacts { object: read, cluster: None, identity: None, retired: false, terminating: false },
     );
-    world.pilots.insert(name(ordinal), PilotFacts { liveness: Liveness::Live, report });
+    world.pilots.insert(name(ordinal), PilotFacts { liveness: Liveness::Live, report: Arc::new(report) });
 }
 
 fn newcomer(world: &mut World, ordinal: u32, volume: VolumeState) {
@@ -174,7 +176,7 @@ fn newcomer(world: &mut World, ordinal: u32, volume: VolumeState) {
 }
 
 fn pilot(world: &mut World, ordinal: u32) -> &mut Report {
-    &mut world.pilots.get_mut(&name(ordinal)).expect("there").report
+    Arc::make_mut(&mut world.pilots.get_mut(&name(ordinal)).expect("there").report)
 }
 
 fn record(world: &mut World) -> &mut ClusterRecord {
@@ -430,6 +432,22 @@ fn a_restart_that_has_not_begun_makes_room_when_somebody_is_away() {
     restarting(&mut world);
     world.pods.remove(&name(3));
     assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
+}
+
+#[test]
+fn an_eviction_that_a_budget_refused_is_put_off_and_holds_up_nothing_else() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    outdated(&mut world, &[2]);
+    restarting(&mut world);
+    world.evictions_refused.insert(Uid::new("uid-c-2"), "the budget needs 3 healthy pods".to_owned());
+    assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()), "nothing has begun, so the operation ends");
+    record(&mut world).intent = None;
+    newcomer(&mut world, 3, VolumeState::Empty);
+    assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Join { .. })), "a join has its turn meanwhile");
+    world.pods.remove(&name(3));
+    assert!(waits_for(&plan(&world), Rule::RollInBudget));
+    world.evictions_refused.clear();
+    assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Restart { .. })), "after the pause it is asked again");
 }
 
 #[test]
@@ -776,7 +794,7 @@ fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired
 fn a_user_who_wants_fewer_during_a_raised_leave_keeps_that_wish() {
     let mut world = healthy(&[0, 1, 2, 3, 4], 3);
     for pilot in world.pilots.values_mut() {
-        pilot.report.database.replication = Some(1);
+        Arc::make_mut(&mut pilot.report).database.replication = Some(1);
     }
     leaving(&mut world, 4, 4, true);
     world.pods.remove(&name(4));

@@ -32,6 +32,8 @@ pub enum DatabasePhase {
     CrashLooping,
     /// The process is not running, as intended.
     Stopped,
+    /// It began to take its part over and the taking broke off: it runs, owns nothing, and does not go on by itself.
+    JoinFailed,
 }
 
 /// What one member's database says of one member of the ring.

@@ -18,7 +18,7 @@ pub enum Message {
         round: u64,
         /// The cluster, once formed.
         cluster: Option<ClusterId>,
-        /// The pilots that count.
+        /// The pilots that count. Empty where the receiver has been told on this stream already: then as before.
         roster: Vec<Voter>,
     },
     /// The promise is given and durable.

@@ -6,6 +6,7 @@ use crate::time::{Millis, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How sure a pilot is that a peer's process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -30,8 +31,9 @@ pub struct Peer {
     pub timeout: Option<Millis>,
     /// Silence divided by the mean silence; grows until `Silent`.
     pub phi: Option<f64>,
-    /// What it said last, where that could be read.
-    pub report: Option<Report>,
+    /// What it said last, where that could be read. Shared: a view of hundreds is taken every round, and little of it
+    /// changes.
+    pub report: Option<Arc<Report>>,
 }
 
 /// What one pilot knows of all: merged from reports and liveness. A hint, never authority.
@@ -53,7 +55,7 @@ impl View {
     /// The live peers with a readable report.
     pub fn live(&self) -> impl Iterator<Item = (&PilotName, &Peer, &Report)> {
         self.peers.iter().filter_map(|(name, peer)| {
-            let report = peer.report.as_ref()?;
+            let report = peer.report.as_deref()?;
             (peer.liveness == Liveness::Live).then_some((name, peer, report))
         })
     }

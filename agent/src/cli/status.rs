@@ -219,6 +219,7 @@ fn phase(phase: DatabasePhase) -> (&'static str, Tone) {
         DatabasePhase::Restarting => ("restarting", Tone::Busy),
         DatabasePhase::CrashLooping => ("crash-looping", Tone::Bad),
         DatabasePhase::Stopped => ("stopped", Tone::Dim),
+        DatabasePhase::JoinFailed => ("join failed", Tone::Bad),
     }
 }
 

@@ -293,7 +293,7 @@ fn own_process(metrics: &mut Metrics, facts: ProcessFacts) {
 const LIVENESS: [(Liveness, &str); 3] =
     [(Liveness::Live, "live"), (Liveness::Silent, "silent"), (Liveness::Departed, "departed")];
 
-const PHASES: [(DatabasePhase, &str); 12] = [
+const PHASES: [(DatabasePhase, &str); 13] = [
     (DatabasePhase::Unknown, "unknown"),
     (DatabasePhase::Held, "held"),
     (DatabasePhase::Starting, "starting"),
@@ -306,6 +306,7 @@ const PHASES: [(DatabasePhase, &str); 12] = [
     (DatabasePhase::Restarting, "restarting"),
     (DatabasePhase::CrashLooping, "crash-looping"),
     (DatabasePhase::Stopped, "stopped"),
+    (DatabasePhase::JoinFailed, "join-failed"),
 ];
 
 fn verdict_word(verdict: Verdict) -> &'static str {

@@ -13,6 +13,7 @@ use protocol::promise::Promise;
 use protocol::report::{About, ApiReach, Brief, DatabaseReport, MeshReport, OperationReport, Report, Role};
 use protocol::time::{Millis, Timestamp};
 use protocol::view::Liveness;
+use std::sync::Arc;
 
 pub(crate) fn name(ordinal: usize) -> PilotName {
     PilotName::parse(&format!("orders-{ordinal}")).unwrap()
@@ -93,13 +94,13 @@ fn member(ordinal: usize) -> MemberState {
         phi: (ordinal != 1).then_some(0.5),
         timeout: (ordinal != 1).then_some(Millis(5_000)),
         database: Some(database(ordinal)),
-        report: Some(report(ordinal)),
+        report: Some(Arc::new(report(ordinal))),
     }
 }
 
 fn change(member: &mut MemberState, change: impl Fn(&mut DatabaseReport)) {
     member.database.iter_mut().for_each(&change);
-    member.report.iter_mut().for_each(|report| change(&mut report.database));
+    member.report.iter_mut().for_each(|report| change(&mut Arc::make_mut(report).database));
 }
 
 /// What `orders-1` knows: `orders-2` fell silent, `orders-3` joins, `orders-4` has never been readable.

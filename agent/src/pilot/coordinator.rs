@@ -16,6 +16,7 @@ use protocol::report::OperationReport;
 use protocol::time::Timestamp;
 use protocol::view::{Liveness, View};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two questions for promises when nothing is to be done.
@@ -29,8 +30,23 @@ const LOOK_OFTEN: Duration = Duration::from_secs(2);
 /// Shortest time between two looks.
 const LOOK_AT_MOST: Duration = Duration::from_millis(250);
 
+/// Every so many rounds the roster is told in full, also to who knows it.
+const TOLD_IN_FULL: u64 = 16;
 /// Between two tries to tell a pilot to drain and return.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
+/// The first pause after an eviction that a budget refused; doubled with each refusal in a row.
+const EVICT_AGAIN: Duration = Duration::from_secs(30);
+/// The longest pause between two tries to evict a pod.
+const EVICT_AT_LEAST_EVERY: Duration = Duration::from_secs(600);
+
+/// An eviction that was refused.
+#[derive(Debug, Clone)]
+struct RefusedEviction {
+    refusals: u32,
+    /// It is not asked for again before.
+    until: Timestamp,
+    why: String,
+}
 
 /// What a coordinator has.
 #[derive(Debug, Clone)]
@@ -51,6 +67,9 @@ pub(crate) struct Leadership {
     began: Timestamp,
     refusals: BTreeMap<PilotName, String>,
     roster: Vec<Voter>,
+    /// Whom it has told this roster on the stream that stands, and since which round: whoever has promised in that round
+    /// or later knows it. To tell all of it to all of them each second would grow with the square of their number.
+    told: BTreeMap<PilotName, u64>,
     step: Step,
     observing: u64,
     pub(crate) poked: bool,
@@ -61,6 +80,8 @@ pub(crate) struct Leadership {
     last_world: Option<World>,
     /// Whom it told to drain and return, and when.
     told_to_return: BTreeMap<PilotName, Timestamp>,
+    /// Evictions that were refused, by the pod's uid.
+    evictions_refused: BTreeMap<Uid, RefusedEviction>,
     /// Since then it has seen no operation under way.
     quiet_since: Timestamp,
 }
@@ -115,6 +136,7 @@ impl Leadership {
             began: now,
             refusals: BTreeMap::new(),
             roster: Vec::new(),
+            told: BTreeMap::new(),
             step: Step::Idle,
             observing: 0,
             poked: true,
@@ -124,6 +146,7 @@ impl Leadership {
             degraded: None,
             last_world: None,
             told_to_return: BTreeMap::new(),
+            evictions_refused: BTreeMap::new(),
             quiet_since: now,
         }
     }
@@ -140,6 +163,16 @@ impl Leadership {
     /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
     pub(crate) fn hears_nobody(&self, view: &View) -> bool {
         view.lonely && self.roster.len() > 1
+    }
+
+    /// Whether this pilot has said, since it was told of this roster, that it heard.
+    fn knows_roster(&self, name: &PilotName) -> bool {
+        self.told.get(name).is_some_and(|told| self.answers.get(name).is_some_and(|a| a.round >= *told))
+    }
+
+    /// The stream to this pilot is another one, or gone: what was said over it may be lost.
+    pub(crate) fn forget_told(&mut self, name: &PilotName) {
+        self.told.remove(name);
     }
 
     /// Voters that promised in this round or a later one, with the volume that counts.
@@ -259,15 +292,22 @@ impl Pilot {
         leading.asked_at = Some(now);
         let (round, epoch) = (leading.round, leading.epoch);
         let roster = if leading.roster.is_empty() { declared } else { leading.roster.clone() };
-        let message =
-            Message::Ask { promise: Promise { epoch, holder: id.clone() }, round, cluster, roster: roster.clone() };
-        let mut names: Vec<PilotName> = roster.into_iter().map(|v| v.name).collect();
+        let mut names: Vec<PilotName> = roster.iter().map(|v| v.name.clone()).collect();
         // Pilots that do not count yet are told too who coordinates.
         names.extend(self.view.peers.iter().filter(|(_, p)| p.liveness == Liveness::Live).map(|(n, _)| n.clone()));
         names.sort();
         names.dedup();
+        let in_full = round % TOLD_IN_FULL == 1;
         for name in names.into_iter().filter(|n| *n != id.name) {
-            self.out.push(Effect::Send(name, message.clone()));
+            let told = if !in_full && leading.knows_roster(&name) {
+                Vec::new()
+            } else {
+                leading.told.entry(name.clone()).or_insert(round);
+                roster.clone()
+            };
+            let promise = Promise { epoch, holder: id.clone() };
+            let message = Message::Ask { promise, round, cluster: cluster.clone(), roster: told };
+            self.out.push(Effect::Send(name, message));
         }
         self.promise_myself(epoch, round);
         round
@@ -434,7 +474,7 @@ impl Pilot {
         claims: BTreeMap<PilotName, ClaimFacts>,
         record: Option<RecordFacts>,
     ) {
-        let own_report = self.report(now);
+        let own_report = Arc::new(self.report(now));
         let mut pilots: BTreeMap<PilotName, PilotFacts> = self
             .view
             .peers
@@ -453,6 +493,7 @@ impl Pilot {
         if record.as_ref().is_some_and(|facts| facts.record.intent.is_some()) {
             leading.quiet_since = now;
         }
+        leading.evictions_refused.retain(|uid, _| pods.values().any(|pod| pod.object.uid == *uid));
         leading.told_to_return.retain(|_, at| now.since(*at) < TELL_AGAIN);
         let world = World {
             epoch: leading.epoch,
@@ -463,10 +504,16 @@ impl Pilot {
             pilots,
             lease_cluster: leading.lease.content.cluster.clone(),
             told_to_return: leading.told_to_return.keys().cloned().collect(),
+            evictions_refused: leading
+                .evictions_refused
+                .iter()
+                .filter(|(_, refused)| now < refused.until)
+                .map(|(uid, refused)| (uid.clone(), refused.why.clone()))
+                .collect(),
             patience: now < leading.patience_until,
             quiet_for: now.since(leading.quiet_since),
         };
-        leading.roster = match &world.record {
+        let roster = match &world.record {
             Some(facts) => facts.record.roster.clone(),
             None => world
                 .set
@@ -478,6 +525,10 @@ impl Pilot {
                 })
                 .collect(),
         };
+        if leading.roster != roster {
+            leading.roster = roster;
+            leading.told.clear();
+        }
         let plan = match &world.record {
             None => Ok(formation::found(&world, &mint)),
             Some(facts) => decide::decide(limits, &world, facts),
@@ -564,6 +615,17 @@ impl Pilot {
         leading.poked = true;
         leading.hurry = true;
         let epoch = leading.epoch;
+        if let (Call::EvictPod(target), Err(Failure::Refused { message, .. })) = (call, &result) {
+            let refused = leading.evictions_refused.entry(target.uid().clone()).or_insert(RefusedEviction {
+                refusals: 0,
+                until: now,
+                why: String::new(),
+            });
+            let pause = EVICT_AGAIN.saturating_mul(1 << refused.refusals.min(10)).min(EVICT_AT_LEAST_EVERY);
+            refused.refusals = refused.refusals.saturating_add(1);
+            refused.until = now.plus(pause);
+            refused.why.clone_from(message);
+        }
         if let Err(failure) = result {
             leading.looked_at = now;
             self.tell(

@@ -149,6 +149,7 @@ impl Pilot {
         } else {
             self.care_held(now);
             self.care_crashed(now);
+            self.care_broken_join(now);
         }
         self.keep_at_orders(now);
     }
@@ -334,6 +335,21 @@ impl Pilot {
         self.keep_then(effects);
     }
 
+    /// A join whose streams broke off stands still for ever: the database says so and waits for somebody to start it again.
+    /// It owns nothing yet, so nothing is lost by that, and it begins anew under the same grant.
+    fn care_broken_join(&mut self, now: Timestamp) {
+        if !self.runs()
+            || self.database.phase != DatabasePhase::JoinFailed
+            || self.leaving
+            || !self.local.acts.is_empty()
+            || !self.local.pauses.over(Chore::Restart, now)
+        {
+            return;
+        }
+        let effect = self.local_effect(LocalAct::Restart);
+        self.out.push(effect);
+    }
+
     /// Whether what lies here is a current member's, by the API's word or that of peers, and waits to be started.
     fn may_return(&self) -> bool {
         let Some(identity) = &self.durable.identity else {
@@ -481,7 +497,7 @@ impl Pilot {
                     LocalAct::DrainAndStop => self.local.drained = false,
                     LocalAct::Start { .. } => self.local.started = None,
                     LocalAct::Deadline(_) => self.local.grace_asked = false,
-                    LocalAct::Leave { .. } | LocalAct::EndAfterLeave { .. } => {}
+                    LocalAct::Leave { .. } | LocalAct::EndAfterLeave { .. } | LocalAct::Restart => {}
                 }
             }
             (Ok(()), LocalAct::MoveAside { .. }) => {
@@ -502,6 +518,7 @@ impl Pilot {
                 | LocalAct::Leave { .. }
                 | LocalAct::EndAfterLeave { .. }
                 | LocalAct::DrainAndStop
+                | LocalAct::Restart
                 | LocalAct::Deadline(_)),
             ) => {
                 self.local.trouble = None;
@@ -541,6 +558,7 @@ fn act_word(act: &LocalAct) -> &'static str {
         LocalAct::Leave { .. } => "leaving",
         LocalAct::EndAfterLeave { .. } => "ending after the leave",
         LocalAct::DrainAndStop => "draining",
+        LocalAct::Restart => "restarting the database",
         LocalAct::Deadline(_) => "telling the deadline",
         LocalAct::MoveAside { .. } => "moving old data aside",
     }

@@ -105,9 +105,15 @@ impl Pilot {
 
     pub(crate) fn stream_up(&mut self, peer: &PilotId) {
         self.mesh.ended.remove(peer);
+        if let Some(leading) = &mut self.leadership {
+            leading.forget_told(&peer.name);
+        }
     }
 
     pub(crate) fn stream_ended(&mut self, now: Timestamp, peer: &PilotId, process_ended: bool) {
+        if let Some(leading) = &mut self.leadership {
+            leading.forget_told(&peer.name);
+        }
         if !process_ended {
             return;
         }

@@ -11,6 +11,8 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
 /// What was accepted shows in the launcher's status within this; only then it is worth asking again.
 const SHOWS: Duration = Duration::from_secs(1);
+/// A database that was restarted because its join broke off comes up and begins anew within this, or not at all.
+const JOINS_ANEW: Duration = Duration::from_secs(30);
 
 /// What a pilot does again by itself when it has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +25,8 @@ pub(crate) enum Chore {
     EndAfterLeave,
     /// Draining.
     Drain,
+    /// Restarting where it stands.
+    Restart,
     /// Finding and telling the deadline.
     Deadline,
     /// Moving old data aside.
@@ -38,6 +42,7 @@ impl From<&LocalAct> for Chore {
             LocalAct::Leave { .. } => Self::Leave,
             LocalAct::EndAfterLeave { .. } => Self::EndAfterLeave,
             LocalAct::DrainAndStop => Self::Drain,
+            LocalAct::Restart => Self::Restart,
             LocalAct::Deadline(_) => Self::Deadline,
             LocalAct::MoveAside { .. } => Self::MoveAside,
         }
@@ -70,7 +75,17 @@ impl Pauses {
 
     /// It was accepted; what comes of it has still to be seen.
     pub(crate) fn accepted(&mut self, chore: Chore, now: Timestamp) {
-        self.0.insert(chore, Pause { failures: 0, until: now.plus(SHOWS) });
+        let pause = match chore {
+            Chore::Restart => JOINS_ANEW,
+            Chore::Start
+            | Chore::Leave
+            | Chore::EndAfterLeave
+            | Chore::Drain
+            | Chore::Deadline
+            | Chore::MoveAside
+            | Chore::Memory => SHOWS,
+        };
+        self.0.insert(chore, Pause { failures: 0, until: now.plus(pause) });
     }
 
     /// Nothing is held against it any more.

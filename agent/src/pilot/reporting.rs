@@ -123,7 +123,7 @@ impl Pilot {
 fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> DatabasePhase {
     match process {
         None => match seen {
-            DatabasePhase::Serving | DatabasePhase::Leaving | DatabasePhase::Left | DatabasePhase::Joining => seen,
+            DatabasePhase::Serving | DatabasePhase::Leaving | DatabasePhase::Left | DatabasePhase::Joining | DatabasePhase::JoinFailed => seen,
             DatabasePhase::Unknown
             | DatabasePhase::Held
             | DatabasePhase::Starting
@@ -153,7 +153,8 @@ fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> 
             | DatabasePhase::Leaving
             | DatabasePhase::Left
             | DatabasePhase::Draining
-            | DatabasePhase::Unresponsive => seen,
+            | DatabasePhase::Unresponsive
+            | DatabasePhase::JoinFailed => seen,
         },
     }
 }

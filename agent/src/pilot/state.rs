@@ -12,6 +12,7 @@ use protocol::time::{Millis, Timestamp};
 use protocol::view::Liveness;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The document behind `/state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,7 +96,7 @@ pub struct MemberState {
     /// Its database, as it said last.
     pub database: Option<DatabaseReport>,
     /// The rest of what it said last.
-    pub report: Option<Report>,
+    pub report: Option<Arc<Report>>,
 }
 
 /// The policy.
@@ -132,7 +133,7 @@ pub struct DecisionsDocument {
 impl Pilot {
     /// What this pilot knows now.
     pub fn state(&self, now: Timestamp) -> StateDocument {
-        let own = self.report(now);
+        let own = Arc::new(self.report(now));
         let id = &self.setup.id;
         let mut members: Vec<MemberState> = self
             .view
@@ -155,7 +156,7 @@ impl Pilot {
             phi: None,
             timeout: None,
             database: Some(own.database.clone()),
-            report: Some(own.clone()),
+            report: Some(Arc::clone(&own)),
         });
         members.sort_by_key(|m| (m.name.ordinal(), m.name.clone()));
         let coordinator = self.coordinator(now).map(|(who, epoch)| {

@@ -172,6 +172,7 @@ pub async fn act(
         LocalAct::Leave { operation } => Ask::Leave { operation },
         LocalAct::EndAfterLeave { operation } => Ask::EndAfterLeave { operation },
         LocalAct::DrainAndStop => Ask::DrainAndStop,
+        LocalAct::Restart => Ask::Restart,
         LocalAct::Deadline(left) => Ask::Deadline { left },
         LocalAct::MoveAside { data, operation } => {
             let label = format!("{operation}-{data}");

@@ -218,6 +218,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
     let mut cuts = String::new();
+    let mut reports = mesh_view::Reports::default();
     let mut seeds = seeds.watch(first_seeds);
 
     while !shell.ended {
@@ -233,7 +234,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
                 }
                 shell.remember(&view);
                 shell.board.set_gossip(view.counters);
-                Event::View(Box::new(mesh_view::translate(&view)))
+                Event::View(Box::new(reports.translate(&view)))
             }
             Some(event) = stream_events.recv() => match shell.stream_event(event) {
                 Some(event) => event,
@@ -482,6 +483,7 @@ impl Shell {
             | LocalAct::Leave { .. }
             | LocalAct::EndAfterLeave { .. }
             | LocalAct::DrainAndStop
+            | LocalAct::Restart
             | LocalAct::Deadline(_)
             | LocalAct::MoveAside { .. } => Vec::new(),
         }

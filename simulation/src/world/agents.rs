@@ -242,6 +242,7 @@ impl World {
             LocalAct::Leave { operation } => Ask::Leave { operation },
             LocalAct::EndAfterLeave { operation } => Ask::EndAfterLeave { operation },
             LocalAct::DrainAndStop => Ask::DrainAndStop,
+            LocalAct::Restart => Ask::Restart,
             LocalAct::Deadline(left) => Ask::Deadline { left },
             LocalAct::MoveAside { .. } => {
                 let wait = self.chances.disk.between(20, 500);

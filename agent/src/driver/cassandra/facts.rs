@@ -248,6 +248,8 @@ pub(super) enum Mode {
     Starting,
     /// Takes data over.
     Joining,
+    /// Took data over and was cut off: it stays so until it is started again.
+    JoiningFailed,
     /// A member, whether or not it serves clients; also after a leave that was refused or failed.
     Member,
     /// Hands data over.
@@ -265,7 +267,8 @@ pub(super) fn mode(printed: &str) -> Option<Mode> {
     let word = printed.lines().find_map(|line| line.strip_prefix("Mode: "))?.trim();
     Some(match word {
         "STARTING" => Mode::Starting,
-        "JOINING" | "JOINING_FAILED" => Mode::Joining,
+        "JOINING" => Mode::Joining,
+        "JOINING_FAILED" => Mode::JoiningFailed,
         // DECOMMISSION_FAILED stays until a restart or a success, while the member serves as before.
         "NORMAL" | "MOVING" | "DECOMMISSION_FAILED" | "MOVE_FAILED" => Mode::Member,
         "LEAVING" => Mode::Leaving,
@@ -348,6 +351,7 @@ fn closed(signs: &Signs<'_>) -> DatabasePhase {
     match signs.mode {
         Some(Mode::Starting) => DatabasePhase::Starting,
         Some(Mode::Joining) => DatabasePhase::Joining,
+        Some(Mode::JoiningFailed) => DatabasePhase::JoinFailed,
         Some(Mode::Leaving) => DatabasePhase::Leaving,
         Some(Mode::Decommissioned) => DatabasePhase::Left,
         Some(Mode::Drained) => DatabasePhase::Draining,

@@ -258,6 +258,7 @@ fn behind_a_closed_door_the_mode_decides() {
     assert_eq!(phase(&signs), DatabasePhase::Unknown, "the mode has not been asked yet");
     for (mode, expected) in [
         (Mode::Joining, DatabasePhase::Joining),
+        (Mode::JoiningFailed, DatabasePhase::JoinFailed),
         (Mode::Leaving, DatabasePhase::Leaving),
         (Mode::Decommissioned, DatabasePhase::Left),
         (Mode::Drained, DatabasePhase::Draining),

@@ -187,9 +187,15 @@ impl Cassandra {
         }
         let every = match self.known_mode().mode {
             None | Some(Mode::Starting) => MODE_RETRY,
-            Some(Mode::Joining | Mode::Member | Mode::Leaving | Mode::Decommissioned | Mode::Drained | Mode::Other) => {
-                MODE_EVERY
-            }
+            Some(
+                Mode::Joining
+                | Mode::JoiningFailed
+                | Mode::Member
+                | Mode::Leaving
+                | Mode::Decommissioned
+                | Mode::Drained
+                | Mode::Other,
+            ) => MODE_EVERY,
         };
         if memory.asked.is_some_and(|at| at.elapsed() < every) {
             return;

@@ -70,7 +70,8 @@ fn runs_nothing(phase: DatabasePhase) -> bool {
         | DatabasePhase::Leaving
         | DatabasePhase::Left
         | DatabasePhase::Draining
-        | DatabasePhase::Unresponsive => false,
+        | DatabasePhase::Unresponsive
+        | DatabasePhase::JoinFailed => false,
     }
 }
 

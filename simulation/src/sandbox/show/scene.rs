@@ -128,6 +128,7 @@ pub fn phase_word(phase: DatabasePhase) -> &'static str {
         DatabasePhase::Restarting => "restarting",
         DatabasePhase::CrashLooping => "crash loop",
         DatabasePhase::Stopped => "stopped",
+        DatabasePhase::JoinFailed => "join failed",
     }
 }
 
