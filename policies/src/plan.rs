@@ -121,6 +121,29 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::FoundOnce,
+        Self::OneAtATime,
+        Self::AllServing,
+        Self::SchemaAgreed,
+        Self::ReplicasKeepHomes,
+        Self::Bounds,
+        Self::Settle,
+        Self::RollInBudget,
+        Self::RollStops,
+        Self::LeaveByGrant,
+        Self::ReturnOnClaim,
+        Self::UnfinishedLeave,
+        Self::JoinByGrant,
+        Self::RetiredStaysOut,
+        Self::UnknownDataStays,
+        Self::PeersDecide,
+        Self::OneOldLease,
+        Self::StampFirst,
+        Self::UnknownHolds,
+    ];
+
     /// The reason word of conditions and events, in PascalCase.
     pub fn word(self) -> &'static str {
         match self {

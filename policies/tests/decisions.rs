@@ -445,6 +445,7 @@ fn an_eviction_that_a_budget_refused_is_put_off_and_holds_up_nothing_else() {
     newcomer(&mut world, 3, VolumeState::Empty);
     assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Join { .. })), "a join has its turn meanwhile");
     world.pods.remove(&name(3));
+    world.set.replicas = 3;
     assert!(waits_for(&plan(&world), Rule::RollInBudget));
     world.evictions_refused.clear();
     assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Restart { .. })), "after the pause it is asked again");

@@ -4,7 +4,8 @@ use protocol::id::PilotId;
 use simulation::world::World;
 use simulation::world::oracle::Rule;
 use simulation::world::plan::Plan;
-use simulation::world::run::{Options, Planted, minimise, report, run};
+use simulation::world::planted::Planted;
+use simulation::world::run::{Options, minimise, report, run};
 use simulation::world::schedule::{Action, Whom};
 use std::collections::BTreeMap;
 

@@ -123,7 +123,11 @@ impl Pilot {
 fn phase(process: Option<&ProcessState>, seen: DatabasePhase, leaving: bool) -> DatabasePhase {
     match process {
         None => match seen {
-            DatabasePhase::Serving | DatabasePhase::Leaving | DatabasePhase::Left | DatabasePhase::Joining | DatabasePhase::JoinFailed => seen,
+            DatabasePhase::Serving
+            | DatabasePhase::Leaving
+            | DatabasePhase::Left
+            | DatabasePhase::Joining
+            | DatabasePhase::JoinFailed => seen,
             DatabasePhase::Unknown
             | DatabasePhase::Held
             | DatabasePhase::Starting

@@ -2,11 +2,16 @@
 
 use clap::Parser;
 use serde_json::json;
+use simulation::world::World;
+use simulation::world::marks::{Marks, NEVER};
+use simulation::world::oracle::Rule;
 use simulation::world::plan::{Plan, Step};
-use simulation::world::run::{Options, Planted, minimise, report, run};
+use simulation::world::planted::Planted;
+use simulation::world::run::{Options, Outcome, minimise, report, run};
+use simulation::world::swarm::{Ran, swarm, threads};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Tries to break a mesh of pilots in simulated time, and tells how if it can.
 #[derive(Debug, Parser)]
@@ -21,6 +26,15 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Run seeds for so many hours, however many that are, and tell what was covered.
+    #[arg(long, conflicts_with_all = ["seed", "planted", "plans"])]
+    hours: Option<f64>,
+    /// Time the simulator at 5, 100 and 1,000 members.
+    #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours"])]
+    bench: bool,
+    /// Run so many at a time; by default as many as this machine has cores.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Put bugs in on purpose and count the seeds until each is found.
     #[arg(long)]
     planted: bool,
@@ -47,6 +61,8 @@ fn main() -> ExitCode {
         planted(&arguments)
     } else if arguments.plans {
         plans(&arguments)
+    } else if arguments.bench {
+        bench()
     } else if let Some(seed) = arguments.seed {
         one(&arguments, seed)
     } else {
@@ -67,42 +83,131 @@ fn one(arguments: &Arguments, seed: u64) -> bool {
     outcome.verdict.is_some()
 }
 
+/// What many runs come to together.
+#[derive(Default)]
+struct Sums {
+    seeds: u64,
+    failures: u64,
+    simulated: u64,
+    refused: u64,
+    changes: u64,
+    rescued: u64,
+    excused: u64,
+    rows: usize,
+    marks: Marks,
+}
+
+impl Sums {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.failures += u64::from(outcome.verdict.is_some());
+        self.simulated += outcome.simulated;
+        self.refused += outcome.refused;
+        self.changes += outcome.changes;
+        self.rescued += u64::from(outcome.rescued);
+        self.excused += u64::from(outcome.excused.is_some());
+        self.rows += outcome.rows;
+        self.marks.add(&outcome.marks);
+    }
+
+    fn line(&self, seconds: f64) -> String {
+        let days = self.simulated as f64 / 86_400_000.0;
+        format!(
+            "{} seeds, {} failed, {days:.2} simulated days ({:.3} years) in {seconds:.1} s ({:.1} seeds a second, {:.0} times real time), {} joins and leaves, {} rows acknowledged, {} writes of older epochs refused, {} times a user had to give a quorum back, {} times something was left to a person",
+            self.seeds,
+            self.failures,
+            days / 365.25,
+            self.seeds as f64 / seconds,
+            self.simulated as f64 / 1000.0 / seconds,
+            self.changes,
+            self.rows,
+            self.refused,
+            self.rescued,
+            self.excused,
+        )
+    }
+
+    fn coverage(&self) {
+        let (matrix, holes) = self.marks.matrix();
+        println!("how often each kind of fault met each kind of operation:\n{matrix}");
+        println!("never met: {}", if holes.is_empty() { "none".to_owned() } else { holes.join(", ") });
+        println!("rare paths, how often each was taken:");
+        for (path, count) in self.marks.taken().filter(|(path, _)| !path.contains(" during ")) {
+            println!("  {count:>9}  {path}");
+        }
+        let missing = self.marks.missing();
+        println!("never taken: {}", if missing.is_empty() { "none".to_owned() } else { missing.join(", ") });
+        for (path, why) in NEVER {
+            println!("not expected: {path} ({why})");
+        }
+    }
+}
+
 fn many(arguments: &Arguments) -> bool {
     let began = Instant::now();
-    let (mut failures, mut simulated, mut refused, mut changes, mut rescued) = (0u64, 0u64, 0u64, 0u64, 0u64);
-    let mut excused = 0u64;
-    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        let options = Options::swarm(seed);
-        let mut outcome = run(options.clone());
-        simulated += outcome.simulated;
-        refused += outcome.refused;
-        changes += outcome.changes;
-        rescued += u64::from(outcome.rescued);
-        excused += u64::from(outcome.excused.is_some());
-        // One in a hundred is run twice: the same seed must give the same run.
-        if seed % 100 == 0 && run(options.clone()).hash != outcome.hash {
-            outcome.verdict = Some((simulation::world::oracle::Rule::Deterministic, "two runs differ".to_owned()));
+    let end = arguments.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
+    let seeds = match end {
+        Some(_) => arguments.from..u64::MAX,
+        None => arguments.from..arguments.from.saturating_add(arguments.seeds),
+    };
+    let mut sums = Sums::default();
+    let mut told = began;
+    let mut failed: Vec<Options> = Vec::new();
+    swarm(seeds, arguments.threads.unwrap_or_else(threads), Options::swarm, |ran| {
+        let Ran { options, mut outcome, differed } = ran;
+        if differed {
+            outcome.verdict = Some((Rule::Deterministic, "two runs differ".to_owned()));
         }
-        if outcome.verdict.is_some() {
-            failures += 1;
-            if arguments.shrink > 0 {
-                let (smaller, outcome) = minimise(&options, arguments.shrink);
-                tell(arguments, &smaller, &outcome);
-            } else {
-                tell(arguments, &options, &outcome);
-            }
+        sums.add(&outcome);
+        if let Some((rule, why)) = &outcome.verdict {
+            eprintln!("seed {} failed: {rule}: {why}", outcome.seed);
+            failed.push(options);
         } else if arguments.json {
             tell(arguments, &options, &outcome);
         }
-    }
+        if told.elapsed() >= Duration::from_secs(60) {
+            told = Instant::now();
+            eprintln!("{}", sums.line(began.elapsed().as_secs_f64()));
+        }
+        end.is_none_or(|end| began.elapsed() < end)
+    });
     let seconds = began.elapsed().as_secs_f64();
-    let days = simulated as f64 / 86_400_000.0;
-    eprintln!(
-        "{} seeds, {failures} failed, {days:.2} simulated days in {seconds:.1} s ({:.0} times real time), {changes} joins and leaves, {refused} writes of older epochs refused, {rescued} times a user had to give a quorum back, {excused} times data that nobody can name was left to a person",
-        arguments.seeds,
-        simulated as f64 / 1000.0 / seconds,
-    );
-    failures > 0
+    failed.sort_by_key(|options| options.seed);
+    for options in &failed {
+        // To make a schedule smaller takes many runs: the first few will do.
+        let (smaller, outcome) = if arguments.shrink > 0 && options.seed <= failed[failed.len().min(10) - 1].seed {
+            minimise(options, arguments.shrink)
+        } else {
+            (options.clone(), run(options.clone()))
+        };
+        tell(arguments, &smaller, &outcome);
+    }
+    if !arguments.json {
+        sums.coverage();
+    }
+    eprintln!("{}", sums.line(seconds));
+    sums.failures > 0
+}
+
+/// Simulated seconds per second at several sizes, of clusters that come back and then rest.
+fn bench() -> bool {
+    for (members, seconds) in [(5, 600u64), (100, 120), (1_000, 60)] {
+        let mut world = World::new(Options::large(1, members));
+        let began = Instant::now();
+        world.run_until(seconds * 1_000);
+        let took = began.elapsed().as_secs_f64();
+        if let Some((rule, why)) = &world.oracle.verdict {
+            println!("{members} members: {rule} is broken: {why}");
+            return true;
+        }
+        let memory = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = memory.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("unknown").trim().to_owned();
+        println!(
+            "{members:>5} members: {seconds} simulated seconds in {took:.1} s, {:.1} a second; peak memory {peak}",
+            seconds as f64 / took
+        );
+    }
+    false
 }
 
 fn plans(arguments: &Arguments) -> bool {
@@ -178,11 +283,25 @@ fn print_matrix(matrix: &BTreeMap<(Step, &str), u64>) {
 
 fn planted(arguments: &Arguments) -> bool {
     let mut missed = false;
+    let threads = arguments.threads.unwrap_or_else(threads);
     for bug in Planted::ALL {
-        let found = (arguments.from..arguments.from + arguments.seeds.max(1000)).find_map(|seed| {
-            let outcome = run(bug.options(seed));
-            outcome.verdict.map(|(rule, why)| (seed, rule, why))
-        });
+        // The first seed that finds it, whichever ends first.
+        let mut found: Option<(u64, Rule, String)> = None;
+        let end = arguments.from + arguments.seeds.max(20_000);
+        swarm(
+            arguments.from..end,
+            threads,
+            |seed| bug.options(seed),
+            |ran| {
+                if let Some((rule, why)) = ran.outcome.verdict {
+                    let seed = ran.outcome.seed;
+                    if found.as_ref().is_none_or(|(first, ..)| seed < *first) {
+                        found = Some((seed, rule, why));
+                    }
+                }
+                found.is_none()
+            },
+        );
         match found {
             Some((seed, rule, why)) => {
                 println!("{bug:?}: found by seed {seed} after {} seeds, {rule}: {why}", seed - arguments.from + 1)
@@ -196,7 +315,7 @@ fn planted(arguments: &Arguments) -> bool {
     missed
 }
 
-fn tell(arguments: &Arguments, options: &Options, outcome: &simulation::world::run::Outcome) {
+fn tell(arguments: &Arguments, options: &Options, outcome: &Outcome) {
     if arguments.json {
         let line = json!({
             "seed": outcome.seed,

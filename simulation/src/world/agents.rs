@@ -1,8 +1,8 @@
 //! The processes of pilots: what reaches them, and what they want done.
 
 use super::oracle::Rule;
-use super::run::Planted;
-use super::{Happening, Request, World, mesh};
+use super::planted::Planted;
+use super::{Happening, Request, World, mesh, planted};
 use agent::effect::{Effect, LocalAct, StartAs};
 use agent::event::{CallId, Event};
 use agent::kubernetes::call::{Answer, Failure};
@@ -12,7 +12,7 @@ use policies::plan::Verdict;
 use protocol::id::{ClusterId, Generation, PilotId, PilotName, Uid};
 use protocol::launcher::{Ask, DatabaseProgram, Program, StartPermission};
 use protocol::message::Message;
-use protocol::promise::{Promise, Refusal};
+use protocol::promise::Promise;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One life of one agent's process, whatever its name.
@@ -47,7 +47,7 @@ pub(crate) struct Agent {
     /// The Lease and the record have been read in this life.
     read: (bool, bool),
     /// What it was asked to promise last.
-    asked: Option<Promise>,
+    pub(crate) asked: Option<Promise>,
 }
 
 impl Agent {
@@ -164,7 +164,12 @@ impl World {
         let Some(agent) = self.agents.get_mut(&life) else { return };
         match effect {
             Effect::Keep(number, durable) => {
-                let wait = if self.chances.disk.happens(10) { 400 } else { self.chances.disk.between(1, 12) };
+                let mut wait = if self.chances.disk.happens(10) { 400 } else { self.chances.disk.between(1, 12) };
+                if self.options.planted == Some(Planted::PromiseBeforeDisk) {
+                    wait += 5_000;
+                    self.after(0, Happening::Hear(life, Box::new(Event::Kept(number))));
+                }
+                let Some(agent) = self.agents.get_mut(&life) else { return };
                 agent.disk_busy = agent.disk_busy.max(self.now) + wait;
                 let at = agent.disk_busy;
                 self.at(at, Happening::Disk(life, number, durable));
@@ -172,7 +177,7 @@ impl World {
             Effect::Publish(report) => agent.gossip.publish(*report),
             Effect::Streams(wanted) => agent.wanted = wanted,
             Effect::Send(to, message) => {
-                let message = plant_no_floor(self.options.planted, agent, message);
+                let message = planted::no_floor(self.options.planted, agent, message);
                 if let Message::Promised { epoch, .. } = &message {
                     let (id, claim, read) = (agent.id.clone(), agent.claim.clone(), agent.read);
                     self.oracle.judge_promise(&id, &claim, *epoch, &to);
@@ -185,12 +190,14 @@ impl World {
                 let from = agent.id.clone();
                 let wait = self.clock(&from.name).wait(within.0);
                 self.after(wait, Happening::Timeout(life, id));
-                self.dispatch(Request { life, from, id, call, answer_after: None, held: false });
+                let away = self.long_away(&call);
+                self.dispatch(Request { life, from, id, call, answer_after: None, held: false, away });
             }
             Effect::Local(number, act) => self.local_act(life, number, act),
             Effect::Decided(entry) => {
                 let id = agent.id.clone();
                 for reason in &entry.reasons {
+                    self.marks.mark(format!("rule {}", reason.rule.word()));
                     let verdict = match reason.verdict {
                         Verdict::Act => "acts",
                         Verdict::Wait => "waits",
@@ -354,17 +361,5 @@ impl World {
             let peer = if a == life { b } else { a };
             self.after(wait, Happening::Hangup(life, peer));
         }
-    }
-}
-
-/// The bug of a pilot that knows no floor: what it does not remember to have promised to a higher epoch, it promises.
-fn plant_no_floor(planted: Option<Planted>, agent: &Agent, message: Message) -> Message {
-    match (planted, &message, &agent.asked) {
-        (
-            Some(Planted::NoFloor),
-            Message::Refused { round, why: Refusal::FloorUnknown | Refusal::BelowFloor { .. } },
-            Some(asked),
-        ) => Message::Promised { epoch: asked.epoch, round: *round, claim: Some(agent.claim.clone()) },
-        _ => message,
     }
 }

@@ -2,15 +2,13 @@
 
 use super::cluster::{NAMESPACE, SET, TEMPLATE};
 use super::oracle::Commit;
-use super::run::Planted;
-use super::{Happening, Request, World, plan};
+use super::{Happening, Request, World, plan, planted};
 use agent::event::Event;
 use agent::kubernetes::call::{Call, Failure};
-use agent::kubernetes::translate::{HttpCall, Names, decode, encode};
+use agent::kubernetes::translate::{Names, decode, encode};
 use protocol::id::PilotName;
-use serde_json::{Value, json};
 
-fn names(pod: &PilotName) -> Names {
+pub(crate) fn names(pod: &PilotName) -> Names {
     Names {
         namespace: NAMESPACE.to_owned(),
         set: SET.to_owned(),
@@ -38,6 +36,7 @@ impl World {
         }
         request.answer_after = Some(back);
         let mut arrives = there;
+        let planted = self.options.planted;
         let lease = matches!(*request.call, Call::CreateLease(_) | Call::ReplaceLease { .. });
         if write
             && !lease
@@ -48,11 +47,14 @@ impl World {
             self.writes_held += 1;
             request.held = true;
             arrives = held;
+        } else if write && !lease && self.broken.replies_lost.remove(&request.life) {
+            request.answer_after = None;
         } else if self.now < self.broken.fates.1 && chance.happens(self.broken.fates.0) {
             match chance.below(6) {
                 0 => return,
                 1 => {
-                    let result = Err(Failure::Ambiguous("500: the server had a bad moment".to_owned()));
+                    let failure = Failure::Ambiguous("500: the server had a bad moment".to_owned());
+                    let result = planted::error_is_absence(planted, &request.call, failure);
                     let event = Event::Api { id: request.id, result };
                     self.after(there, Happening::Hear(request.life, Box::new(event)));
                     return;
@@ -71,12 +73,12 @@ impl World {
 
     /// A request has reached the API.
     pub(crate) fn execute(&mut self, request: Request) {
-        let Request { life, from, id, call, answer_after, held } = request;
+        let Request { life, from, id, call, answer_after, held, away } = request;
         let names = names(&from.name);
         let wall = self.clock(&from.name).wall(self.now);
         let text = crate::kubernetes::ModelTime(wall).rfc3339_micro();
         let http = match encode(&names, &call, &text) {
-            Ok(http) => self.plant_blind_renewal(&call, http),
+            Ok(http) => planted::blind(self.options.planted, &call, http),
             Err(failure) => {
                 self.hear(life, Event::Api { id, result: Err(failure) });
                 return;
@@ -99,6 +101,7 @@ impl World {
             let record = self.cluster.record();
             let commit = Commit { now: self.now, life, from: &from, call: &call, http: &http, before, committed };
             self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
+            self.judge_disturbance(&from, &call, committed, away, status);
             if let (true, Call::ReplaceLease { content, .. }) = (committed, &*call)
                 && content.holder.is_some()
                 && let Some(holder) = held_by
@@ -106,47 +109,15 @@ impl World {
                 self.judge_taking(&from, &holder);
             }
         }
-        let body = self.plant_wall_clock(&call, &from.to_string(), wall, body);
+        let body = planted::lease_misread(self.options.planted, &call, &from.to_string(), wall, body);
         let result = decode(&names, &call, status, &body);
         if let Some(wait) = answer_after {
             self.after(wait, Happening::Hear(life, Box::new(Event::Api { id, result })));
         }
         if committed && let Some(step) = plan::Step::of(&call, stamp_before) {
+            self.marks.mark(format!("step {step:?}"));
             self.step(life, step);
         }
-    }
-
-    /// The bug of a published Lease library: renewal by merge patch without resourceVersion and uid.
-    fn plant_blind_renewal(&self, call: &Call, http: HttpCall) -> HttpCall {
-        match (self.options.planted, call, &http.body) {
-            (Some(Planted::BlindRenewal), Call::ReplaceLease { content, .. }, Some(body))
-                if content.holder.is_some() =>
-            {
-                let mut body = body.clone();
-                for key in ["uid", "resourceVersion"] {
-                    if let Some(meta) = body["metadata"].as_object_mut() {
-                        meta.remove(key);
-                    }
-                }
-                HttpCall { method: "PATCH", content_type: "application/merge-patch+json", body: Some(body), ..http }
-            }
-            _ => http,
-        }
-    }
-
-    /// The bug of both: a Lease is expired when its `renewTime` is too old by the reader's wall clock.
-    fn plant_wall_clock(&self, call: &Call, reader: &str, wall: u64, mut body: Value) -> Value {
-        if self.options.planted == Some(Planted::WallClock) && *call == Call::GetLease {
-            let spec = &body["spec"];
-            let renewed = spec["renewTime"].as_str().and_then(crate::kubernetes::ModelTime::parse).map_or(0, |t| t.0);
-            let length = spec["leaseDurationSeconds"].as_u64().unwrap_or(0) * 1000;
-            if spec["holderIdentity"] != reader && spec.is_object() && renewed + length < wall {
-                // To this reader it is as free as one given back.
-                body["spec"]["holderIdentity"] = json!("");
-                body["spec"]["leaseDurationSeconds"] = json!(1);
-            }
-        }
-        body
     }
 }
 

@@ -53,14 +53,31 @@ fn time(now: u64) -> ModelTime {
 
 impl Cluster {
     /// A cluster whose set is told to have so many pods, each with this grace.
-    pub fn new(seed: u64, replicas: u32, grace: u64) -> Self {
+    pub fn new(seed: u64, replicas: u32, grace: u64, budget: Option<u32>) -> Self {
         let mut cluster = Self { api: ModelApi::new(seed) };
         for node in ["node-a", "node-b", "node-c"] {
             // Cannot fail: the names are valid and the store is empty.
             let _ready = controllers::register_node(&mut cluster.api, time(0), node, node);
         }
         cluster.make_set(0, replicas, grace);
+        if let Some(most) = budget {
+            cluster.make_budget(0, most);
+        }
         cluster
+    }
+
+    /// A user lets so many pods be unavailable.
+    pub fn make_budget(&mut self, now: u64, most: u32) {
+        let budget = json!({
+            "metadata": {"name": SET, "namespace": NAMESPACE},
+            "spec": {"maxUnavailable": most, "selector": {"matchLabels": {"app": SET}}},
+        });
+        let _exists_already = self.api.create(time(now), "user", KindId::BUDGETS, budget);
+    }
+
+    /// A user takes the budget away.
+    pub fn delete_budget(&mut self, now: u64) {
+        let _gone = self.api.delete(time(now), "user", KindId::BUDGETS, NAMESPACE, SET, &DeleteOptions::default());
     }
 
     /// Makes the set. Nothing happens where there is one.
@@ -149,15 +166,15 @@ impl Cluster {
         claims.filter_map(|c| c["metadata"]["uid"].as_str().map(str::to_owned)).collect()
     }
 
-    /// The pod's containers run.
-    pub fn set_running(&mut self, now: u64, name: &PilotName, uid: &Uid) {
+    /// The kubelet tells of a pod: whether its containers have run, and whether it is ready.
+    pub fn set_status(&mut self, now: u64, name: &PilotName, uid: &Uid, running: bool, ready: bool) {
         let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str())
         else {
             return;
         };
         let mut pod = Value::clone(&pod);
-        pod["status"]["phase"] = json!("Running");
-        pod["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        pod["status"]["phase"] = json!(if running { "Running" } else { "Pending" });
+        pod["status"]["conditions"] = json!([{"type": "Ready", "status": if ready { "True" } else { "False" }}]);
         let _changed_meanwhile = self.api.update_status(time(now), "kubelet", KindId::PODS, pod);
     }
 

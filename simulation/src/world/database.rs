@@ -16,6 +16,8 @@ const SEEDS_WITHIN: u64 = 30_000;
 const ANNOUNCES: u64 = 10_000;
 /// Copies of every piece of data.
 pub const REPLICATION: u32 = 3;
+/// After a cut, streams need so long to go on.
+const STREAMS_AGAIN: u64 = 2_000;
 
 /// What a database leaves on its volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Data {
     pub decommissioned: bool,
     /// Full members it knew.
     pub peers: BTreeSet<DatabaseIdentity>,
+    /// The numbers of the rows that it holds.
+    pub rows: BTreeSet<u32>,
 }
 
 /// The address of a member: of one pod, and of no other under its name.
@@ -51,6 +55,8 @@ pub enum Stage {
     Starting(u64),
     /// Streams until then.
     Joining(u64),
+    /// What it streamed broke off: it runs and owns nothing, until it is started again.
+    JoinFailed,
     /// Serves.
     Serving,
     /// Streams its data away until then.
@@ -87,6 +93,8 @@ pub struct Process {
     start: Start,
     bootstrapped: bool,
     began: u64,
+    /// It is stopped until then: it says nothing and hears nothing.
+    hangs_until: u64,
     ring: BTreeMap<DatabaseIdentity, Line>,
 }
 
@@ -99,8 +107,21 @@ pub enum Turn {
     Joining,
     /// It serves.
     Serving,
+    /// It has taken its part over, and serves.
+    Joined,
+    /// It hands over what it holds; when all of it has arrived, it announces that it has left.
+    HandsOver,
     /// It has left.
     Left,
+}
+
+/// What broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokenOff {
+    /// A join.
+    Join,
+    /// A leave: its program ends with an error.
+    Leave,
 }
 
 /// All processes that run, by the pod they run in.
@@ -127,6 +148,7 @@ impl Databases {
                 bootstrapped: false,
                 decommissioned: false,
                 peers: BTreeSet::new(),
+                rows: BTreeSet::new(),
             }
         });
         let ready = now + self.chance.between(2_000, 8_000);
@@ -141,6 +163,7 @@ impl Databases {
             start,
             bootstrapped: data.bootstrapped,
             began: now,
+            hangs_until: 0,
             ring: known.collect(),
         };
         self.processes.insert(pod.clone(), process);
@@ -156,6 +179,50 @@ impl Databases {
         process.stage = Stage::Leaving(now + length);
         process.say(now, RingStatus::Leaving);
         true
+    }
+
+    /// All that it holds has arrived at the others.
+    pub fn announce(&mut self, now: u64, pod: &PilotName) {
+        if let Some(process) = self.processes.get_mut(pod).filter(|p| matches!(p.stage, Stage::Leaving(_))) {
+            process.stage = Stage::Announcing(now + ANNOUNCES);
+            process.say(now, RingStatus::Left);
+        }
+    }
+
+    /// What it streams breaks off: a leave has failed and it serves as before, a join stands still. Tells which.
+    pub fn break_off(&mut self, now: u64, pod: &PilotName) -> Option<BrokenOff> {
+        let process = self.processes.get_mut(pod)?;
+        match process.stage {
+            Stage::Leaving(_) => {
+                process.stage = Stage::Serving;
+                process.say(now, RingStatus::Normal);
+                Some(BrokenOff::Leave)
+            }
+            Stage::Joining(_) => {
+                process.stage = Stage::JoinFailed;
+                Some(BrokenOff::Join)
+            }
+            Stage::Starting(_)
+            | Stage::JoinFailed
+            | Stage::Serving
+            | Stage::Announcing(_)
+            | Stage::Left
+            | Stage::Draining => None,
+        }
+    }
+
+    /// The process is stopped (SIGSTOP) and goes on later.
+    pub fn hang(&mut self, now: u64, pod: &PilotName, length: u64) {
+        if let Some(process) = self.processes.get_mut(pod) {
+            process.hangs_until = process.hangs_until.max(now + length);
+        }
+    }
+
+    /// Those that were stopped go on.
+    pub fn wake_all(&mut self) {
+        for process in self.processes.values_mut() {
+            process.hangs_until = 0;
+        }
     }
 
     /// The leave program was killed: what streams goes on in the database.
@@ -181,6 +248,9 @@ impl Databases {
         together: bool,
     ) -> Option<Turn> {
         let length = self.chance.between(5_000, 40_000);
+        if self.processes.get(pod)?.hangs(now) {
+            return None;
+        }
         let mut process = self.processes.remove(pod)?;
         if let Stage::Leaving(until) = &mut process.stage
             && !together
@@ -215,7 +285,9 @@ impl Databases {
                 }
                 let (Start::Joiner(seeds) | Start::Returner(seeds)) = &process.start else { return None };
                 let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
-                    self.processes.get(&s.0).filter(|p| matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
+                    self.processes
+                        .get(&s.0)
+                        .filter(|p| !p.hangs(now) && matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
                 });
                 let Some(seed) = seed else {
                     return (now > process.began + SEEDS_WITHIN).then_some(Turn::Exit(3));
@@ -235,13 +307,9 @@ impl Databases {
                 process.bootstrapped = true;
                 process.stage = Stage::Serving;
                 process.say(now, RingStatus::Normal);
-                Some(Turn::Serving)
+                Some(Turn::Joined)
             }
-            Stage::Leaving(until) if now >= until => {
-                process.stage = Stage::Announcing(now + ANNOUNCES);
-                process.say(now, RingStatus::Left);
-                None
-            }
+            Stage::Leaving(until) if now >= until => Some(Turn::HandsOver),
             Stage::Announcing(until) if now >= until => {
                 data.decommissioned = true;
                 process.stage = Stage::Left;
@@ -249,6 +317,7 @@ impl Databases {
             }
             Stage::Starting(_)
             | Stage::Joining(_)
+            | Stage::JoinFailed
             | Stage::Leaving(_)
             | Stage::Announcing(_)
             | Stage::Serving
@@ -263,7 +332,7 @@ impl Databases {
     /// One round of the databases' own gossip.
     pub fn gossip(&mut self, now: u64, reaches: impl Fn(&PilotName, &PilotName) -> bool) {
         let pods: Vec<PilotName> = self.processes.keys().cloned().collect();
-        for process in self.processes.values_mut() {
+        for process in self.processes.values_mut().filter(|p| !p.hangs(now)) {
             let identity = process.identity.clone();
             if let Some(line) = process.ring.get_mut(&identity) {
                 line.beat = now;
@@ -279,7 +348,9 @@ impl Databases {
                 if peer == *pod || !reaches(pod, &peer) {
                     continue;
                 }
-                let speaks = |p: &Process| !matches!(p.stage, Stage::Starting(until) if now < until || !p.bootstrapped);
+                let speaks = |p: &Process| {
+                    !p.hangs(now) && !matches!(p.stage, Stage::Starting(until) if now < until || !p.bootstrapped)
+                };
                 let (Some(a), Some(b)) = (self.processes.get(pod), self.processes.get(&peer)) else { continue };
                 if !speaks(a) || !speaks(b) {
                     continue;
@@ -300,9 +371,6 @@ impl Databases {
         self.processes.values().filter(|p| p.stage == Stage::Serving).count()
     }
 }
-
-/// After a cut, streams need so long to go on.
-const STREAMS_AGAIN: u64 = 2_000;
 
 impl Process {
     fn say(&mut self, now: u64, status: RingStatus) {
@@ -340,11 +408,20 @@ impl Process {
         self.ring.iter().filter(|(_, l)| kept(l)).map(|(i, _)| i.clone()).collect()
     }
 
+    /// It is stopped.
+    pub fn hangs(&self, now: u64) -> bool {
+        now < self.hangs_until
+    }
+
     /// One look of the driver.
     pub fn look(&self, now: u64) -> DatabaseState {
+        if self.hangs(now) {
+            return DatabaseState::bare(DatabasePhase::Unresponsive);
+        }
         let phase = match self.stage {
             Stage::Starting(_) => DatabasePhase::Starting,
             Stage::Joining(_) => DatabasePhase::Joining,
+            Stage::JoinFailed => DatabasePhase::JoinFailed,
             Stage::Serving => DatabasePhase::Serving,
             Stage::Leaving(_) | Stage::Announcing(_) => DatabasePhase::Leaving,
             Stage::Left => DatabasePhase::Left,
@@ -362,7 +439,12 @@ impl Process {
             Stage::Joining(until) | Stage::Leaving(until) => {
                 Some(Progress { done: 60_000u64.saturating_sub(until.saturating_sub(now)), total: 60_000 })
             }
-            Stage::Starting(_) | Stage::Serving | Stage::Announcing(_) | Stage::Left | Stage::Draining => None,
+            Stage::Starting(_)
+            | Stage::JoinFailed
+            | Stage::Serving
+            | Stage::Announcing(_)
+            | Stage::Left
+            | Stage::Draining => None,
         };
         let line = |(identity, line): (&DatabaseIdentity, &Line)| {
             let silent = line.grew.map(|at| now.saturating_sub(at));

@@ -1,14 +1,15 @@
 //! Gossip and streams between pilots, as models of the real ones.
 
 use super::agents::{Agent, Life, ROUND};
-use super::{Happening, World};
+use super::{Happening, World, planted};
 use agent::event::Event;
 use protocol::database::DatabasePhase;
 use protocol::id::{Generation, PilotId, PilotName};
 use protocol::message::Message;
 use protocol::report::Report;
 use protocol::view::{Liveness, Peer, View};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A pilot not heard for so long is silent, on the true clock: about what phi 10 makes of 500 ms rounds.
 const SILENT: u64 = 4_500;
@@ -22,7 +23,7 @@ const GIVEN_UP: u64 = 5_000;
 struct Known {
     generation: Generation,
     version: u64,
-    report: Option<Report>,
+    report: Option<Arc<Report>>,
     beat: u64,
     heard: u64,
     /// A second, newer beat has been heard: as the real detector, the first says nothing of when it was.
@@ -33,7 +34,7 @@ struct Known {
 /// One pilot's part in the gossip.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gossip {
-    own: Option<Report>,
+    own: Option<Arc<Report>>,
     version: u64,
     beat: u64,
     known: BTreeMap<PilotName, Known>,
@@ -43,7 +44,7 @@ pub(crate) struct Gossip {
 
 impl Gossip {
     pub(crate) fn publish(&mut self, report: Report) {
-        self.own = Some(report);
+        self.own = Some(Arc::new(report));
         self.version += 1;
     }
 
@@ -100,6 +101,20 @@ impl Gossip {
                 Some(_) | None => {
                     self.known.insert(name.clone(), Known { heard: now, beats: false, ..theirs.clone() });
                 }
+            }
+        }
+    }
+
+    /// A digest arrives, and no answer goes back: only that these lives beat is learnt.
+    fn merge_beats(&mut self, now: u64, own: &PilotName, told: &BTreeMap<PilotName, Known>) {
+        for (name, theirs) in told.iter().filter(|(n, _)| *n != own) {
+            if let Some(mine) = self.known.get_mut(name)
+                && mine.generation == theirs.generation
+                && theirs.beat > mine.beat
+            {
+                mine.beat = theirs.beat;
+                mine.heard = now;
+                mine.beats = true;
             }
         }
     }
@@ -163,23 +178,30 @@ impl World {
         if agent.gossip.last.as_ref() != Some(&view) {
             agent.gossip.last = Some(view.clone());
             let at = self.reads(&name);
+            let view = planted::silent_by_one(self.options.planted, &name, view);
             self.hear(life, Event::View(Box::new(View { at, ..view })));
         }
     }
 
     fn exchange(&mut self, life: Life, peer: Life) {
         let (Some(a), Some(b)) = (self.agents.get(&life), self.agents.get(&peer)) else { return };
-        if b.paused || !self.reaches(a.name(), b.name()) {
+        // The digest goes there; what either lacks comes back and goes there once more.
+        if b.paused || !self.arrives(a.name(), b.name()) {
             return;
         }
+        let answered = self.arrives(b.name(), a.name());
         let (from_a, from_b) = (a.gossip.told(a, false), b.gossip.told(b, false));
         let (name_a, name_b) = (a.name().clone(), b.name().clone());
         let now = self.now;
-        if let Some(a) = self.agents.get_mut(&life) {
+        if answered && let Some(a) = self.agents.get_mut(&life) {
             a.gossip.merge(now, &name_a, &from_b);
         }
         if let Some(b) = self.agents.get_mut(&peer) {
-            b.gossip.merge(now, &name_b, &from_a);
+            if answered {
+                b.gossip.merge(now, &name_b, &from_a);
+            } else {
+                b.gossip.merge_beats(now, &name_b, &from_a);
+            }
         }
     }
 
@@ -210,7 +232,7 @@ impl World {
                 let peer = self.agents.values().find(|p| p.name() == name && !p.paused);
                 if let Some(peer) = peer
                     && agent.gossip.knows(name, peer.id.generation)
-                    && self.reaches(agent.name(), name)
+                    && self.streams_flow(agent.name(), name)
                     && !self.links.contains_key(&key(agent.life, peer.life))
                 {
                     wanted.push((agent.life, peer.life));
@@ -223,19 +245,21 @@ impl World {
                 self.stream_up(b, a);
             }
         }
+        let still: BTreeSet<(Life, Life)> = self
+            .links
+            .keys()
+            .filter(|(a, b)| match (self.agents.get(a), self.agents.get(b)) {
+                (Some(one), Some(other)) => one.paused || other.paused || !self.streams_flow(one.name(), other.name()),
+                (None, _) | (_, None) => false,
+            })
+            .copied()
+            .collect();
         let mut over = Vec::new();
-        for ((a, b), link) in &mut self.links {
-            let (Some(one), Some(other)) = (self.agents.get(a), self.agents.get(b)) else { continue };
-            let stands_still = one.paused
-                || other.paused
-                || self.broken.cuts.iter().any(|(side, until)| {
-                    let of = |n: &PilotName| n.ordinal().is_some_and(|o| side.contains(&o));
-                    self.now < *until && of(one.name()) != of(other.name())
-                });
-            if !stands_still {
+        for (ends, link) in &mut self.links {
+            if !still.contains(ends) {
                 link.stands_still = None;
             } else if self.now > *link.stands_still.get_or_insert(self.now) + GIVEN_UP {
-                over.push((*a, *b));
+                over.push(*ends);
             }
         }
         for (a, b) in over {
@@ -273,7 +297,7 @@ impl World {
     /// The next message of a stream arrives; the order is kept.
     pub(crate) fn pump(&mut self, from: Life, to: Life) {
         let (Some(sender), Some(receiver)) = (self.sender(from, to), self.agents.get(&to)) else { return };
-        if !self.reaches(&sender.name, receiver.name()) {
+        if !self.streams_flow(&sender.name, receiver.name()) {
             self.after(200, Happening::Pump(from, to));
             return;
         }

@@ -9,13 +9,19 @@ pub mod chance;
 pub mod clock;
 pub mod cluster;
 pub mod database;
+pub mod marks;
+mod members;
 mod mesh;
 pub mod oracle;
 pub mod plan;
+pub mod planted;
 mod pods;
+mod prepared;
+mod rows;
 pub mod run;
 pub mod schedule;
 pub mod story;
+pub mod swarm;
 
 use agent::event::{CallId, Event};
 use agent::kubernetes::call::Call;
@@ -27,9 +33,10 @@ use chance::Chance;
 use clock::Clock;
 use cluster::Cluster;
 use database::Databases;
+use marks::Marks;
 use oracle::Oracle;
 use pods::{Pod, Volume};
-use protocol::id::{PilotId, PilotName, Uid};
+use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid};
 use protocol::time::Timestamp;
 use run::Options;
 use schedule::{Action, Whom};
@@ -48,6 +55,8 @@ pub(crate) struct Request {
     answer_after: Option<u64>,
     /// It was held on purpose.
     held: bool,
+    /// When it was sent, so many other members had been away for longer than anybody may fail to notice.
+    away: usize,
 }
 
 /// Something that happens at some time.
@@ -85,6 +94,8 @@ pub(crate) enum Happening {
     Ring,
     /// The controllers and kubelets work.
     Kubernetes,
+    /// The client writes a row.
+    Row,
     /// An agent that was paused goes on.
     Resume(Life),
     /// The action of this number is due.
@@ -125,6 +136,7 @@ struct Chances {
     disk: Chance,
     kubelet: Chance,
     memory: Chance,
+    rows: Chance,
 }
 
 /// What is broken just now.
@@ -132,6 +144,10 @@ struct Chances {
 struct Broken {
     /// Sides of partitions, and until when.
     cuts: Vec<(BTreeSet<u32>, u64)>,
+    /// Pods to which nothing comes from the others, and until when.
+    deaf: BTreeMap<u32, u64>,
+    /// Pairs of pods between which streams stand still, and until when.
+    clogs: Vec<((u32, u32), u64)>,
     /// Pods cut off from the API, and until when.
     api_cuts: BTreeMap<u32, u64>,
     outage_until: u64,
@@ -139,6 +155,8 @@ struct Broken {
     fates: (u64, u64),
     /// The next write of these lives is held for so long.
     held: BTreeMap<Life, u64>,
+    /// The next write of these lives is done, and the answer is lost.
+    replies_lost: BTreeSet<Life>,
 }
 
 /// One run.
@@ -164,6 +182,12 @@ pub struct World {
     writes_held: usize,
     held_answers: Vec<u16>,
     steps: plan::Steps,
+    rows: rows::Rows,
+    watch: members::Watch,
+    /// Joiners whose streams have broken off.
+    broken_joins: BTreeSet<DatabaseIdentity>,
+    /// Rare paths that were taken.
+    pub marks: Marks,
     /// What went wrong, if anything.
     pub oracle: Oracle,
     /// What happened.
@@ -176,7 +200,7 @@ impl World {
         let seed = options.seed;
         let mut clocks = Chance::of(seed, "clocks");
         let (slow, fast) = options.rates;
-        let clocks = (0..64)
+        let clocks = (0..options.members.max(64))
             .map(|ordinal| {
                 let offset = clocks.between(1_000_000, 1_000_000_000);
                 (ordinal, Clock::new(offset, clocks.between(slow, fast)))
@@ -193,9 +217,10 @@ impl World {
                 disk: Chance::of(seed, "disk"),
                 kubelet: Chance::of(seed, "kubelet"),
                 memory: Chance::of(seed, "copies of memory"),
+                rows: Chance::of(seed, "rows"),
             },
             clocks,
-            cluster: Cluster::new(seed, options.members, options.grace),
+            cluster: Cluster::new(seed, options.members, options.grace, options.budget),
             volumes: BTreeMap::new(),
             pods: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -209,6 +234,10 @@ impl World {
             writes_held: 0,
             held_answers: Vec::new(),
             steps: plan::Steps::default(),
+            rows: rows::Rows::default(),
+            watch: members::Watch::default(),
+            broken_joins: BTreeSet::new(),
+            marks: Marks::default(),
             oracle: Oracle::new(options.planted),
             story: Story::new(options.aloud),
             options,
@@ -216,9 +245,13 @@ impl World {
         for (number, (at, _)) in world.options.schedule.clone().iter().enumerate() {
             world.at(*at, Happening::Fault(number));
         }
+        if world.options.prepared {
+            world.prepare();
+        }
         world.after(0, Happening::Kubernetes);
         world.after(100, Happening::Ring);
         world.after(50, Happening::Streams);
+        world.after(1_000, Happening::Row);
         world
     }
 
@@ -273,6 +306,7 @@ impl World {
                 let pause = self.chances.kubelet.between(200, 400);
                 self.after(pause, Happening::Kubernetes);
             }
+            Happening::Row => self.write_row(),
             Happening::Resume(life) => self.resume(life),
             Happening::Fault(number) => {
                 if let Some((_, action)) = self.options.schedule.get(number).cloned() {
@@ -309,10 +343,26 @@ impl World {
         self.clock(pod).read(self.now)
     }
 
-    /// Whether what one pod sends reaches the other.
+    /// Whether what one pod sends arrives at the other.
+    pub(crate) fn arrives(&self, from: &PilotName, to: &PilotName) -> bool {
+        let (Some(from), Some(to)) = (from.ordinal(), to.ordinal()) else { return false };
+        let cut =
+            |(side, until): &(BTreeSet<u32>, u64)| self.now < *until && side.contains(&from) != side.contains(&to);
+        !self.broken.cuts.iter().any(cut)
+            && (from == to || self.broken.deaf.get(&to).is_none_or(|until| self.now >= *until))
+    }
+
+    /// Whether two pods hear each other.
     pub(crate) fn reaches(&self, a: &PilotName, b: &PilotName) -> bool {
-        let (Some(a), Some(b)) = (a.ordinal(), b.ordinal()) else { return false };
-        !self.broken.cuts.iter().any(|(side, until)| self.now < *until && side.contains(&a) != side.contains(&b))
+        self.arrives(a, b) && self.arrives(b, a)
+    }
+
+    /// Whether what is said over a stream between them gets on.
+    pub(crate) fn streams_flow(&self, a: &PilotName, b: &PilotName) -> bool {
+        let (Some(one), Some(other)) = (a.ordinal(), b.ordinal()) else { return false };
+        let clogged =
+            |(pair, until): &((u32, u32), u64)| self.now < *until && *pair == (one.min(other), one.max(other));
+        self.reaches(a, b) && !self.broken.clogs.iter().any(clogged)
     }
 
     /// Who is meant.
@@ -382,6 +432,12 @@ impl World {
     /// Carries an action out.
     pub fn act(&mut self, action: &Action) {
         self.tell(format!("fault: {action}"));
+        let during = match self.cluster.record() {
+            None => "founding",
+            Some(record) => record.intent.as_ref().map_or(marks::AT_REST, |intent| intent.kind.word()),
+        };
+        self.marks.mark(format!("fault {}", action.family()));
+        self.marks.mark(marks::during(action.family(), during));
         match action {
             Action::KillAgent(whom) => {
                 if let Some(life) = self.whom(*whom) {
@@ -430,12 +486,33 @@ impl World {
                     self.kill_database(&pod, None);
                 }
             }
+            Action::Deaf(ordinal, length) => {
+                self.broken.deaf.insert(*ordinal, self.now + length);
+            }
+            Action::Clog(a, b, length) => self.broken.clogs.push(((*a.min(b), *a.max(b)), self.now + length)),
+            Action::LoseReply(whom) => {
+                if let Some(life) = self.whom(*whom) {
+                    self.broken.replies_lost.insert(life);
+                }
+            }
+            Action::HangDatabase(ordinal, length) => {
+                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                    self.databases.hang(self.now, &pod, *length);
+                }
+            }
+            Action::FailMove(ordinal) => {
+                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                    self.break_off(&pod);
+                }
+            }
+            Action::LoseVolume(ordinal) => self.lose_volume(*ordinal),
             Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
             Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
             Action::Recreate(size) => {
                 self.cluster.delete_all(self.now);
                 self.cluster.reconcile(self.now);
                 self.oracle.new_set(self.cluster.claims());
+                self.rows_of_another_cluster();
                 self.cluster.make_set(self.now, *size, self.options.grace);
             }
         }
@@ -445,6 +522,7 @@ impl World {
     pub fn heal(&mut self) {
         self.tell("all is healed");
         self.broken = Broken::default();
+        self.databases.wake_all();
         let paused: Vec<Life> = self.agents.values().filter(|a| a.paused).map(|a| a.life).collect();
         for life in paused {
             self.resume(life);

@@ -2,8 +2,9 @@
 
 use super::agents::Life;
 use super::cluster::PodSeen;
-use super::database::{Data, Databases, Seed, Stage, Start, Turn};
-use super::{Happening, World};
+use super::database::{BrokenOff, Data, Databases, Seed, Stage, Start, Turn};
+use super::planted::Planted;
+use super::{Happening, World, marks};
 use agent::event::Event;
 use agent::launch::accounts::Accounts;
 use agent::launch::default_care;
@@ -25,6 +26,8 @@ pub(crate) struct Volume {
     copies: VecDeque<Durable>,
     /// It has been lost, or replaced by such a copy.
     forgot: bool,
+    /// All that was on it has been lost.
+    pub(crate) lost: bool,
     launcher: Memory,
     accounts: Accounts,
     pub(crate) data: Option<Data>,
@@ -42,6 +45,11 @@ impl Volume {
             self.copies.pop_front();
         }
         self.durable = Some(durable);
+    }
+
+    /// What lies there of a member that was one before.
+    pub(crate) fn prepared(durable: Durable, data: Data) -> Self {
+        Self { durable: Some(durable), data: Some(data), ..Self::default() }
     }
 
     pub(crate) fn starts(&self) -> u64 {
@@ -70,6 +78,8 @@ pub(crate) struct Pod {
     /// Killed then, whatever it does.
     dies: Option<u64>,
     agent_told: bool,
+    /// All of its containers have run.
+    running: bool,
     ready: bool,
 }
 
@@ -105,6 +115,7 @@ impl World {
                     launcher_again: Some(begins + 400),
                     dies: None,
                     agent_told: false,
+                    running: false,
                     ready: false,
                 };
                 self.tell(format!("pod {name} is made on claim {}", short(claim.as_str())));
@@ -125,6 +136,9 @@ impl World {
                 self.tell(format!("pod {name} is told to end within {grace} ms"));
                 if let Some(life) = launcher {
                     self.launcher_event(name, life, machine::Event::Terminate);
+                }
+                if self.options.planted == Some(Planted::LeaveUnasked) {
+                    self.leave_unasked(name);
                 }
                 return;
             }
@@ -161,10 +175,20 @@ impl World {
         if pod.launcher.is_none() && pod.launcher_again.is_some_and(|at| now >= at) {
             self.start_launcher(name);
         }
+        let serves = self
+            .databases
+            .processes
+            .get(name)
+            .is_some_and(|p| !p.hangs(now) && matches!(p.stage, Stage::Serving | Stage::Leaving(_)));
         let Some(pod) = self.pods.get_mut(name) else { return };
-        if !pod.ready && pod.launcher.is_some() {
-            pod.ready = true;
-            self.cluster.set_running(now, name, &uid);
+        // As the sidecar's probe says it: its member serves.
+        let ready = serves && pod.agent.is_some() && pod.launcher.is_some();
+        let runs = pod.launcher.is_some() && pod.agent.is_some();
+        if (runs && !pod.running) || ready != pod.ready {
+            pod.running |= runs;
+            pod.ready = ready;
+            let running = pod.running;
+            self.cluster.set_status(now, name, &uid, running, ready);
         }
     }
 
@@ -429,10 +453,20 @@ impl World {
                 self.tell(format!("database {name} begins to leave as {identity}"));
                 self.judge_moving();
             }
-            Some(Stage::Starting(_) | Stage::Joining(_) | Stage::Left | Stage::Draining) | None => {
+            Some(Stage::Starting(_) | Stage::Joining(_) | Stage::JoinFailed | Stage::Left | Stage::Draining) | None => {
                 let code = i32::from(stage != Some(Stage::Left));
                 self.after(300, Happening::Launcher(name.clone(), life, Box::new(ended(job, code))));
             }
+        }
+    }
+
+    /// The bug of a hook that decommissions whatever ends beyond the size.
+    fn leave_unasked(&mut self, name: &PilotName) {
+        let beyond = name.ordinal().zip(self.cluster.replicas()).is_some_and(|(ordinal, size)| ordinal >= size);
+        let identity = self.databases.processes.get(name).map(|p| p.identity.to_string()).unwrap_or_default();
+        if beyond && self.databases.leave(self.now, name) {
+            let record = self.cluster.record();
+            self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
         }
     }
 
@@ -445,13 +479,14 @@ impl World {
 
     /// The databases gossip and go on.
     pub(crate) fn turn_databases(&mut self) {
+        self.watch_members();
         let mut databases = std::mem::replace(&mut self.databases, Databases::new(0));
         databases.gossip(self.now, |a, b| self.reaches(a, b));
         let names: Vec<PilotName> = databases.processes.keys().cloned().collect();
         let mut turns = Vec::new();
         for name in names {
             let claim = databases.processes.get(&name).map(|p| p.claim.clone());
-            let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get(c)).map(|v| v.data.clone()) else {
+            let Some(mut data) = claim.as_ref().and_then(|c| self.volumes.get_mut(c)).map(|v| v.data.take()) else {
                 continue;
             };
             let reaches =
@@ -475,6 +510,16 @@ impl World {
                     self.judge_moving();
                 }
                 Turn::Serving => {}
+                Turn::Joined => {
+                    if let Some(identity) = self.databases.processes.get(&name).map(|p| p.identity.clone()) {
+                        self.rows_arrive(&identity);
+                        if self.broken_joins.remove(&identity) {
+                            self.marks.mark(marks::JOINS_ANEW);
+                        }
+                    }
+                }
+                Turn::HandsOver if self.hand_rows_over(&name) => self.databases.announce(self.now, &name),
+                Turn::HandsOver => self.break_off(&name),
                 Turn::Left => {
                     let stay = self
                         .volumes
@@ -493,6 +538,43 @@ impl World {
                     }
                 }
             }
+        }
+    }
+
+    /// What the database of this pod streams breaks off.
+    pub(crate) fn break_off(&mut self, name: &PilotName) {
+        let Some(broken) = self.databases.break_off(self.now, name) else { return };
+        self.tell(format!("database {name}: its streams break off ({broken:?})"));
+        match broken {
+            BrokenOff::Join => {
+                self.broken_joins.extend(self.databases.processes.get(name).map(|p| p.identity.clone()));
+            }
+            BrokenOff::Leave => {
+                self.marks.mark(marks::LEAVE_FAILS);
+                if let Some(launcher) = self.pods.get_mut(name).and_then(|p| p.launcher.as_mut())
+                    && let Some(job) = launcher.leave.take()
+                {
+                    let life = launcher.life;
+                    self.launcher_event(name, life, ended(job, 2));
+                }
+            }
+        }
+    }
+
+    /// The node's disk with this pod's volume is lost: everything of the pod ends, and its claim is bound to an empty one.
+    pub(crate) fn lose_volume(&mut self, ordinal: u32) {
+        let Ok(name) = PilotName::parse(&format!("{}-{ordinal}", super::cluster::SET)) else { return };
+        let Some(claim) = self.pods.get(&name).map(|p| p.claim.clone()) else { return };
+        let record = self.cluster.record().map_or(0, |r| r.epoch.0);
+        self.rows_are_lost_with(&claim);
+        self.kill_pod(&name);
+        self.cluster.delete_pod(self.now, name.as_str());
+        self.volumes.insert(claim.clone(), Volume { lost: true, forgot: true, ..Volume::default() });
+        self.tell(format!("the disk of {name} is lost"));
+        self.oracle.forgets(&claim, record);
+        if self.cluster.record().is_none_or(|r| r.members.is_empty()) {
+            // Whoever founded has to do it again: nobody else has joined.
+            self.oracle.founding_is_lost();
         }
     }
 
@@ -515,7 +597,8 @@ impl World {
 
     /// What a driver sees of a volume without a running database: the identity is only what the pilot remembers.
     pub(crate) fn volume_state(&self, claim: &Uid, known: Option<DatabaseIdentity>) -> VolumeState {
-        match (self.volumes.get(claim).and_then(|v| v.data.as_ref()), known) {
+        let retired = |d: &&Data| self.options.planted == Some(Planted::RetiredIsEmpty) && d.decommissioned;
+        match (self.volumes.get(claim).and_then(|v| v.data.as_ref()).filter(|d| !retired(d)), known) {
             (None, _) => VolumeState::Empty,
             (Some(_), Some(known)) => VolumeState::Holds(known),
             (Some(_), None) => VolumeState::HoldsUnknown,
@@ -534,6 +617,14 @@ impl World {
             let runs = self.databases.processes.contains_key(name);
             (nameless && !runs).then(|| format!("{name} has forgotten that its data is of {}", data.identity))
         };
+        let lost = record.members.iter().find(|(_, member)| {
+            self.volumes
+                .get(&member.claim)
+                .is_some_and(|v| v.lost && v.data.as_ref().is_none_or(|d| d.identity != member.identity))
+        });
+        if let Some((name, member)) = lost {
+            return Some(format!("the disk of {name} with the data of {} is lost", member.identity));
+        }
         match record.intent.map(|i| i.kind) {
             Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),
             Some(IntentKind::Join { joiner, .. }) => forgotten(&joiner.name, &joiner.claim),
@@ -554,6 +645,7 @@ impl World {
             Some(_) if runs => Err("the database runs".to_owned()),
             Some(volume) => {
                 volume.aside.extend(volume.data.take());
+                self.marks.mark(marks::MOVED_ASIDE);
                 Ok(())
             }
             None => Err("there is no volume".to_owned()),

@@ -1,41 +1,16 @@
 //! One run from its options to its outcome; many runs; and a failing one made small.
 
-use super::World;
+use super::marks::{self, Marks};
 use super::oracle::Rule;
-use super::schedule::{Action, Schedule, Whom, draw};
+use super::planted::Planted;
+use super::schedule::{Action, FAMILIES, Schedule, Whom, draw};
+use super::{World, cluster};
 use agent::pilot::Rules;
 use policies::decide::Limits;
 use policies::policy::Policy;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
-
-/// Bugs that are put in on purpose, so that it is seen that the simulator finds such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Planted {
-    /// A Lease is judged expired by its `renewTime` and the reader's wall clock.
-    WallClock,
-    /// The Lease is renewed by a merge patch without resourceVersion.
-    BlindRenewal,
-    /// A pilot promises by what it remembers, whatever Lease and record say.
-    NoFloor,
-}
-
-impl Planted {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::WallClock, Self::BlindRenewal, Self::NoFloor];
-
-    /// A run in which the bug can show.
-    pub fn options(self, seed: u64) -> Options {
-        let options = match self {
-            Self::WallClock | Self::BlindRenewal => Options::swarm(seed),
-            // Somebody must lose its memory within the seconds in which two epochs have a coordinator each, and hear
-            // only the older one: too narrow for the swarm, so the runs are drawn around it.
-            Self::NoFloor => Options::forgotten(seed),
-        };
-        Options { planted: Some(self), ..options }
-    }
-}
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -64,6 +39,10 @@ pub struct Options {
     pub loss: u64,
     /// The longest way of a message, in milliseconds.
     pub latency: u64,
+    /// A user's disruption budget: so many pods may be unavailable.
+    pub budget: Option<u32>,
+    /// The cluster is there already, all of it powered off: its pods, claims, record and data.
+    pub prepared: bool,
 }
 
 impl Options {
@@ -89,21 +68,34 @@ impl Options {
             rates: (980_000, 1_020_000),
             loss: 0,
             latency: 20,
+            budget: None,
+            prepared: false,
         }
+    }
+
+    /// A cluster of so many members that has been founded long ago and comes back after its power was cut.
+    pub fn large(seed: u64, members: u32) -> Self {
+        Self { prepared: true, patience: 1_800_000, ..Self::calm(seed, members) }
     }
 
     /// A run of the swarm: everything is drawn from the seed.
     pub fn swarm(seed: u64) -> Self {
+        Self::swarm_of(seed, &FAMILIES)
+    }
+
+    /// The same with these families of faults only: what is drawn of each does not depend on the others.
+    pub fn swarm_of(seed: u64, families: &[&str]) -> Self {
         let mut chance = super::chance::Chance::of(seed, "swarm");
         let members = u32::try_from(chance.between(3, 6)).unwrap_or(3);
         let faults_end = chance.between(120, 420) * 1000;
         let mut options = Self::calm(seed, members);
         options.faults_end = faults_end;
-        options.schedule = draw(seed, members, faults_end);
+        options.schedule = draw(seed, members, faults_end, families);
         options.patience = 900_000;
         options.loss = if chance.happens(500) { 0 } else { chance.between(1, 200) };
         options.latency = chance.between(2, 200);
         options.grace = *chance.pick(&[20, 60, 120, 600]).unwrap_or(&120);
+        options.budget = chance.happens(500).then_some(1);
         options
     }
 
@@ -157,6 +149,10 @@ pub struct Outcome {
     pub rescued: bool,
     /// Why it did not come to rest, where that is for a person to mend.
     pub excused: Option<String>,
+    /// Rows acknowledged.
+    pub rows: usize,
+    /// Rare paths that were taken.
+    pub marks: Marks,
     /// The last lines of the story.
     pub story: Vec<String>,
 }
@@ -185,7 +181,7 @@ impl World {
         if let Some(intent) = &record.intent {
             return rest(format!("{} is under way", intent.operation));
         }
-        let wanted: BTreeSet<String> = (0..replicas).map(|n| format!("{}-{n}", super::cluster::SET)).collect();
+        let wanted: BTreeSet<String> = (0..replicas).map(|n| format!("{}-{n}", cluster::SET)).collect();
         let members: BTreeSet<String> = record.members.keys().map(ToString::to_string).collect();
         if members != wanted {
             return rest(format!("members are {members:?}, wanted are {wanted:?}"));
@@ -262,6 +258,23 @@ impl World {
         }
     }
 
+    /// Those of the run as a whole, too.
+    fn all_marks(&self) -> Marks {
+        let mut all = self.marks.clone();
+        let flags = [
+            (marks::OUTRANKED, self.oracle.refused > 0),
+            (marks::RESCUED, self.rescued),
+            (marks::TO_A_PERSON, self.excused.is_some()),
+            (marks::NO_QUORUM, self.rows.refused > 0),
+        ];
+        for (path, taken) in flags {
+            if taken {
+                all.mark(path);
+            }
+        }
+        all
+    }
+
     /// What the run has come to.
     pub fn outcome(&self, rested: Option<u64>) -> Outcome {
         Outcome {
@@ -275,6 +288,8 @@ impl World {
             changes: self.oracle.changes,
             rescued: self.rescued,
             excused: self.excused.clone(),
+            rows: self.rows.acknowledged(),
+            marks: self.all_marks(),
             story: self.story.last(400),
         }
     }
@@ -291,6 +306,7 @@ pub fn run(options: Options) -> Outcome {
         world.answer_lost_quorum();
         if world.settle(patience) {
             rested = Some(world.now().saturating_sub(faults_end + STAYS));
+            world.judge_rest();
         }
     }
     world.outcome(rested)

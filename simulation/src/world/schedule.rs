@@ -49,6 +49,18 @@ pub enum Action {
     LoseMemory(u32),
     /// The agent's process is killed, and what it remembers is replaced by an older copy of it.
     RollBackMemory(u32),
+    /// This pod hears nothing of the others, while they hear it.
+    Deaf(u32, u64),
+    /// What these two pods say over their stream stands still; gossip goes on.
+    Clog(u32, u32, u64),
+    /// The next write of this pilot, but to the Lease, is done, and the answer is lost.
+    LoseReply(Whom),
+    /// The database process is stopped (SIGSTOP) and goes on later.
+    HangDatabase(u32, u64),
+    /// What the database streams for its join or leave breaks off.
+    FailMove(u32),
+    /// The disk with this pod's volume is lost; the claim stays.
+    LoseVolume(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
     Recreate(u32),
 }
@@ -60,6 +72,12 @@ impl Action {
             Self::KillAgent(_) => "kill",
             Self::Pause(..) => "pause",
             Self::Cut(..) | Self::CutApi(..) => "cut",
+            Self::Deaf(..) => "deaf",
+            Self::Clog(..) => "clog",
+            Self::LoseReply(_) => "reply",
+            Self::HangDatabase(..) => "hang",
+            Self::FailMove(_) => "move",
+            Self::LoseVolume(_) => "disk",
             Self::ApiOutage(_) => "outage",
             Self::ApiFates(..) => "fates",
             Self::HoldWrite(..) => "held",
@@ -84,19 +102,20 @@ impl fmt::Display for Action {
 /// Timed actions, in order of time.
 pub type Schedule = Vec<(u64, Action)>;
 
-/// What is drawn, each from a generator of its own: one more changes nothing of the others.
-const FAMILIES: [&str; 13] = [
+/// What is drawn. Each family from a generator of its own: one more changes nothing of the others.
+pub const FAMILIES: [&str; 19] = [
     "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
-    "template",
+    "template", "deaf", "clog", "reply", "hang", "move", "disk",
 ];
 
-/// Draws a schedule for a run of `members` pods whose faults end at `end`.
-pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
+/// Draws a schedule of these families for a run of `members` pods whose faults end at `end`.
+pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
     let mut schedule: Schedule = Vec::new();
     let many = u64::from(members);
-    for family in FAMILIES {
+    for family in families.iter().copied() {
         let mut chance = Chance::of(seed, family);
-        if chance.happens(500) {
+        // A lost disk ends in most runs with a member that waits for a person: it is rarer than the others.
+        if chance.happens(if family == "disk" { 900 } else { 500 }) {
             continue;
         }
         // The mean pause between two of a kind, drawn as well, so that quiet and wild runs both come up.
@@ -133,9 +152,19 @@ pub fn draw(seed: u64, members: u32, end: u64) -> Schedule {
                 "template" => Action::Template(u32::try_from(chance.below(3)).unwrap_or(0)),
                 "memory" if chance.happens(500) => Action::LoseMemory(ordinal(&mut chance)),
                 "memory" => Action::RollBackMemory(ordinal(&mut chance)),
+                "deaf" => Action::Deaf(ordinal(&mut chance), chance.between(1_000, 60_000)),
+                "clog" => Action::Clog(ordinal(&mut chance), ordinal(&mut chance), chance.between(1_000, 60_000)),
+                "reply" => Action::LoseReply(whom(&mut chance)),
+                "hang" => Action::HangDatabase(ordinal(&mut chance), chance.between(2_000, 60_000)),
+                "move" => Action::FailMove(ordinal(&mut chance)),
+                "disk" => Action::LoseVolume(ordinal(&mut chance)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));
+            if family == "disk" {
+                // One: with a second one lost data would be the user's to find.
+                break;
+            }
             at += chance.between(mean / 2, mean * 2);
         }
     }

@@ -1,0 +1,89 @@
+//! What is judged of members over a while: who has been away for how long, and whether a cluster at rest is left alone.
+
+use super::World;
+use super::database::Stage;
+use super::marks;
+use super::oracle::Rule;
+use agent::kubernetes::call::Call;
+use protocol::id::{PilotId, PilotName};
+use std::collections::BTreeMap;
+
+/// A member that does not serve is noticed within so long: its pilot's look, its report's way, and the coordinator's own
+/// look at the world, each at its slowest.
+const NOTICED: u64 = 30_000;
+/// A cluster at rest is watched for so long.
+const WATCHED: u64 = 60_000;
+
+/// What is kept for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch {
+    /// Members of the record whose database does not serve, and since when.
+    away: BTreeMap<PilotName, u64>,
+    /// Something was done although the cluster is at rest.
+    quiet: bool,
+}
+
+impl World {
+    /// Looks who is away.
+    pub(crate) fn watch_members(&mut self) {
+        let Some(record) = self.cluster.record() else {
+            self.watch.away.clear();
+            return;
+        };
+        let now = self.now;
+        let serves = |name: &PilotName| {
+            self.databases.processes.get(name).is_some_and(|p| !p.hangs(now) && p.stage == Stage::Serving)
+        };
+        let away: BTreeMap<PilotName, u64> = record
+            .members
+            .keys()
+            .filter(|name| !serves(name))
+            .map(|name| (name.clone(), self.watch.away.get(name).copied().unwrap_or(now)))
+            .collect();
+        self.watch.away = away;
+    }
+
+    /// How many others than the one that this eviction is about have been away for long. What is held on its way is judged
+    /// by what its sender could know.
+    pub(crate) fn long_away(&self, call: &Call) -> usize {
+        let Call::EvictPod(target) = call else { return 0 };
+        let long = |(name, since): &(&PilotName, &u64)| name.as_str() != target.name() && self.now > **since + NOTICED;
+        self.watch.away.iter().filter(long).count()
+    }
+
+    /// A write was answered: S-BUDGET, and S-QUIET.
+    pub(crate) fn judge_disturbance(&mut self, from: &PilotId, call: &Call, committed: bool, away: usize, status: u16) {
+        if let Call::EvictPod(target) = call {
+            if status == 429 {
+                self.marks.mark(marks::BUDGET_REFUSES);
+            }
+            let most = usize::try_from(self.options.rules.limits.rollout.max_unavailable).unwrap_or(1);
+            let serves = PilotName::parse(target.name()).is_ok_and(|name| !self.watch.away.contains_key(&name));
+            if committed && serves && away + 1 > most {
+                let why = format!(
+                    "{from} evicted {}, which served, while {away} others had been away for more than {NOTICED} ms",
+                    target.name()
+                );
+                self.oracle.broken(Rule::Budget, why);
+            }
+        }
+        let renewal = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        if self.watch.quiet && !renewal {
+            let why = format!("{from} {} although the cluster is at rest", super::api::word(call));
+            self.oracle.broken(Rule::Quiet, why);
+        }
+    }
+
+    /// S-QUIET: a cluster that rests is left alone; and C-DATA at its end.
+    pub(crate) fn judge_rest(&mut self) {
+        self.judge_rows();
+        let starts = self.database_starts();
+        self.watch.quiet = true;
+        let end = self.now + WATCHED;
+        self.run_until(end);
+        self.watch.quiet = false;
+        if self.database_starts() != starts {
+            self.oracle.broken(Rule::Quiet, "a database was started although the cluster is at rest");
+        }
+    }
+}

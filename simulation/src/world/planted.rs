@@ -1,0 +1,168 @@
+//! Bugs that are put in on purpose, so that it is seen that the simulator finds such. Each is what an adapter or a
+//! library might really do wrong; a switch at run time puts it in, in one build.
+
+use super::agents::Agent;
+use super::run::Options;
+use agent::kubernetes::call::{Answer, Call, Failure};
+use agent::kubernetes::translate::HttpCall;
+use protocol::id::{PilotId, PilotName};
+use protocol::message::Message;
+use protocol::promise::Refusal;
+use protocol::view::{Liveness, View};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// A Lease is judged expired by its `renewTime` and the reader's wall clock, as published libraries do.
+    WallClock,
+    /// The Lease is renewed by a merge patch without resourceVersion, as a published library does.
+    BlindRenewal,
+    /// A pilot promises by what it remembers, whatever Lease and record say.
+    NoFloor,
+    /// A promise is said when its writing has begun, not when it is on disk.
+    PromiseBeforeDisk,
+    /// The record is written by a merge patch without uid and resourceVersion.
+    BlindRecord,
+    /// A pod is evicted by its name only.
+    BlindEviction,
+    /// Another's Lease is taken to last a second, whatever it says.
+    ShortLease,
+    /// What one pilot holds silent counts as if all others did.
+    SilentByOne,
+    /// A read that failed is taken for one that found nothing.
+    ErrorIsAbsence,
+    /// A database whose pod ends beyond the size leaves by itself, without a grant.
+    LeaveUnasked,
+    /// Data of a member that has left is taken for no data.
+    RetiredIsEmpty,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::WallClock,
+        Self::BlindRenewal,
+        Self::NoFloor,
+        Self::PromiseBeforeDisk,
+        Self::BlindRecord,
+        Self::BlindEviction,
+        Self::ShortLease,
+        Self::SilentByOne,
+        Self::ErrorIsAbsence,
+        Self::LeaveUnasked,
+        Self::RetiredIsEmpty,
+    ];
+
+    /// A run in which the bug can show.
+    pub fn options(self, seed: u64) -> Options {
+        let options = match self {
+            // Somebody must lose its memory within the seconds in which two epochs have a coordinator each, and hear
+            // only the older one: too narrow for the swarm, so the runs are drawn around it.
+            Self::NoFloor => Options::forgotten(seed),
+            Self::WallClock
+            | Self::BlindRenewal
+            | Self::PromiseBeforeDisk
+            | Self::BlindRecord
+            | Self::BlindEviction
+            | Self::ShortLease
+            | Self::SilentByOne
+            | Self::ErrorIsAbsence
+            | Self::LeaveUnasked
+            | Self::RetiredIsEmpty => Options::swarm(seed),
+        };
+        Options { planted: Some(self), ..options }
+    }
+
+    /// Its writes lack uid and resourceVersion by construction.
+    pub(crate) fn writes_blindly(self) -> bool {
+        matches!(self, Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction)
+    }
+}
+
+/// What it does not remember to have promised to a higher epoch, it promises.
+pub(crate) fn no_floor(planted: Option<Planted>, agent: &Agent, message: Message) -> Message {
+    match (planted, &message, &agent.asked) {
+        (
+            Some(Planted::NoFloor),
+            Message::Refused { round, why: Refusal::FloorUnknown | Refusal::BelowFloor { .. } },
+            Some(asked),
+        ) => Message::Promised { epoch: asked.epoch, round: *round, claim: Some(agent.claim.clone()) },
+        _ => message,
+    }
+}
+
+/// Requests without the preconditions that fence them.
+pub(crate) fn blind(planted: Option<Planted>, call: &Call, http: HttpCall) -> HttpCall {
+    let Some(mut body) = http.body.clone() else { return http };
+    let renewal = matches!(call, Call::ReplaceLease { content, .. } if content.holder.is_some());
+    match (planted, call) {
+        (Some(Planted::BlindRenewal), Call::ReplaceLease { .. }) if renewal => {}
+        (Some(Planted::BlindRecord), Call::ReplaceRecord(..)) => {}
+        (Some(Planted::BlindEviction), Call::EvictPod(_)) => {
+            if let Some(options) = body["deleteOptions"].as_object_mut() {
+                options.remove("preconditions");
+            }
+            return HttpCall { body: Some(body), ..http };
+        }
+        _ => return http,
+    }
+    for key in ["uid", "resourceVersion"] {
+        if let Some(meta) = body["metadata"].as_object_mut() {
+            meta.remove(key);
+        }
+    }
+    HttpCall { method: "PATCH", content_type: "application/merge-patch+json", body: Some(body), ..http }
+}
+
+/// A Lease of another pilot as a reader with one of these bugs takes it.
+pub(crate) fn lease_misread(planted: Option<Planted>, call: &Call, reader: &str, wall: u64, mut body: Value) -> Value {
+    if *call != Call::GetLease || !body["spec"].is_object() || body["spec"]["holderIdentity"] == reader {
+        return body;
+    }
+    let spec = &body["spec"];
+    let renewed = spec["renewTime"].as_str().and_then(crate::kubernetes::ModelTime::parse).map_or(0, |t| t.0);
+    let length = spec["leaseDurationSeconds"].as_u64().unwrap_or(0) * 1000;
+    if planted == Some(Planted::WallClock) && renewed + length < wall {
+        // To this reader it is as free as one given back.
+        body["spec"]["holderIdentity"] = json!("");
+        body["spec"]["leaseDurationSeconds"] = json!(1);
+    }
+    if planted == Some(Planted::ShortLease) {
+        body["spec"]["leaseDurationSeconds"] = json!(1);
+    }
+    body
+}
+
+/// Whom this pilot does not hear, every other report seems to name as silent.
+pub(crate) fn silent_by_one(planted: Option<Planted>, own: &PilotName, mut view: View) -> View {
+    if planted != Some(Planted::SilentByOne) {
+        return view;
+    }
+    let silent: Vec<PilotId> = view
+        .peers
+        .iter()
+        .filter(|(name, peer)| *name != own && peer.liveness == Liveness::Silent)
+        .map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation })
+        .collect();
+    for peer in view.peers.values_mut() {
+        if let Some(report) = &mut peer.report {
+            Arc::make_mut(report).mesh.silent.clone_from(&silent);
+        }
+    }
+    view
+}
+
+/// A server's bad moment as an answer.
+pub(crate) fn error_is_absence(planted: Option<Planted>, call: &Call, failure: Failure) -> Result<Answer, Failure> {
+    match (planted, call) {
+        (Some(Planted::ErrorIsAbsence), Call::GetLease) => Ok(Answer::Lease(None)),
+        (Some(Planted::ErrorIsAbsence), Call::GetRecord) => Ok(Answer::Record(None)),
+        (Some(Planted::ErrorIsAbsence), Call::GetSet) => Ok(Answer::Set(None)),
+        (Some(Planted::ErrorIsAbsence), Call::ListPods) => Ok(Answer::Pods(BTreeMap::new())),
+        (Some(Planted::ErrorIsAbsence), Call::ListClaims) => Ok(Answer::Claims(BTreeMap::new())),
+        _ => Err(failure),
+    }
+}

@@ -1,0 +1,211 @@
+//! Rows that a client writes at QUORUM throughout, and where their copies are: what was acknowledged must survive.
+//!
+//! Each row has its copies on the members that rank highest for it by a hash (rendezvous hashing, Thaler and
+//! Ravishankar 1998), so that a join displaces just one copy of a row, and a leave makes just one new one, as in a ring
+//! of tokens. Who joins streams each row from the member whose copy it displaces (Cassandra's *consistent range
+//! movement*); who leaves hands each row to the member that holds its copy from then on.
+
+use super::database::{REPLICATION, Stage};
+use super::oracle::Rule;
+use super::{Happening, World};
+use protocol::id::{DatabaseIdentity, PilotName, Uid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Between two rows.
+const EVERY: u64 = 1_000;
+
+/// A full member, by what lies on the volumes: the truth, whoever knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) claim: Uid,
+    pub(crate) identity: DatabaseIdentity,
+    /// Its pod, where its process runs and can be written to and read from.
+    pub(crate) serves_in: Option<PilotName>,
+}
+
+/// The client.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    next: u32,
+    /// Those whose writing was acknowledged, and which nobody's lost disk has touched since.
+    acknowledged: BTreeSet<u32>,
+    /// So many writes were refused for want of a quorum.
+    pub(crate) refused: u64,
+}
+
+impl Rows {
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.acknowledged.len()
+    }
+}
+
+fn weight(row: u32, identity: &DatabaseIdentity) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for byte in identity.as_str().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    // The last bytes alone would order alike for all rows.
+    hash ^= hash >> 29;
+    hash.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (hash >> 32)
+}
+
+/// Which of these hold the copies of a row.
+fn homes<'a>(row: u32, members: impl Iterator<Item = &'a DatabaseIdentity>) -> Vec<&'a DatabaseIdentity> {
+    let mut ranked: Vec<(u64, &DatabaseIdentity)> = members.map(|identity| (weight(row, identity), identity)).collect();
+    ranked.sort();
+    ranked.into_iter().rev().take(REPLICATION as usize).map(|(_, identity)| identity).collect()
+}
+
+impl World {
+    /// All full members.
+    pub(crate) fn full_members(&self) -> Vec<Member> {
+        let serving: BTreeMap<&Uid, &PilotName> = self
+            .databases
+            .processes
+            .iter()
+            .filter(|(_, p)| !p.hangs(self.now) && matches!(p.stage, Stage::Serving | Stage::Leaving(_)))
+            .map(|(name, p)| (&p.claim, name))
+            .collect();
+        self.volumes
+            .iter()
+            .filter_map(|(claim, volume)| {
+                let data = volume.data.as_ref().filter(|d| d.bootstrapped && !d.decommissioned)?;
+                let serves_in = serving.get(claim).copied().cloned();
+                Some(Member { claim: claim.clone(), identity: data.identity.clone(), serves_in })
+            })
+            .collect()
+    }
+
+    /// The client writes the next row through some member, and again in a moment.
+    pub(crate) fn write_row(&mut self) {
+        self.after(EVERY, Happening::Row);
+        let members = self.full_members();
+        let row = self.rows.next;
+        self.rows.next += 1;
+        let serving: Vec<&PilotName> = members.iter().filter_map(|m| m.serves_in.as_ref()).collect();
+        let Some(through) = self.chances.rows.pick(&serving).copied() else { return };
+        let homes = homes(row, members.iter().map(|m| &m.identity));
+        let reached: Vec<Uid> = members
+            .iter()
+            .filter(|m| homes.contains(&&m.identity))
+            .filter(|m| m.serves_in.as_ref().is_some_and(|pod| self.reaches(through, pod)))
+            .map(|m| m.claim.clone())
+            .collect();
+        if reached.len() * 2 <= homes.len() {
+            self.rows.refused += 1;
+            return;
+        }
+        for claim in reached {
+            if let Some(data) = self.volumes.get_mut(&claim).and_then(|v| v.data.as_mut()) {
+                data.rows.insert(row);
+            }
+        }
+        self.rows.acknowledged.insert(row);
+    }
+
+    /// A member has taken its part over: from whoever held it before.
+    pub(crate) fn rows_arrive(&mut self, joined: &DatabaseIdentity) {
+        let members = self.full_members();
+        let holds: BTreeMap<&DatabaseIdentity, &BTreeSet<u32>> = self
+            .volumes
+            .values()
+            .filter_map(|v| v.data.as_ref())
+            .filter(|d| d.bootstrapped && !d.decommissioned)
+            .map(|d| (&d.identity, &d.rows))
+            .collect();
+        let mut rows = BTreeSet::new();
+        for row in 0..self.rows.next {
+            if !homes(row, members.iter().map(|m| &m.identity)).contains(&joined) {
+                continue;
+            }
+            let before = homes(row, members.iter().map(|m| &m.identity).filter(|i| *i != joined));
+            let after = homes(row, members.iter().map(|m| &m.identity));
+            let displaced: Vec<&&DatabaseIdentity> = before.iter().filter(|i| !after.contains(i)).collect();
+            // Where it displaces nobody it is one more copy, and any of the others will do.
+            let sources = if displaced.is_empty() { before.iter().collect() } else { displaced };
+            if sources.into_iter().any(|i| holds.get(*i).is_some_and(|rows| rows.contains(&row))) {
+                rows.insert(row);
+            }
+        }
+        if let Some(data) = self.volumes.values_mut().filter_map(|v| v.data.as_mut()).find(|d| d.identity == *joined) {
+            data.rows.extend(rows);
+        }
+    }
+
+    /// A member that leaves hands over what it holds. False where somebody who is to take something cannot be written to:
+    /// then nothing has left, and the leave has failed.
+    pub(crate) fn hand_rows_over(&mut self, leaver: &PilotName) -> bool {
+        let Some(claim) = self.databases.processes.get(leaver).map(|p| p.claim.clone()) else { return false };
+        let members = self.full_members();
+        let Some(own) = members.iter().find(|m| m.claim == claim) else { return false };
+        let others: Vec<&Member> = members.iter().filter(|m| m.claim != claim).collect();
+        if others.iter().any(|m| m.serves_in.as_ref().is_none_or(|pod| !self.reaches(leaver, pod))) {
+            return false;
+        }
+        let Some(rows) = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).map(|d| d.rows.clone()) else {
+            return false;
+        };
+        let mut given: BTreeMap<Uid, Vec<u32>> = BTreeMap::new();
+        for row in rows {
+            let before = homes(row, members.iter().map(|m| &m.identity));
+            if !before.contains(&&own.identity) {
+                continue;
+            }
+            let after = homes(row, others.iter().map(|m| &m.identity));
+            for member in others.iter().filter(|m| after.contains(&&m.identity) && !before.contains(&&m.identity)) {
+                given.entry(member.claim.clone()).or_default().push(row);
+            }
+        }
+        for (claim, rows) in given {
+            if let Some(data) = self.volumes.get_mut(&claim).and_then(|v| v.data.as_mut()) {
+                data.rows.extend(rows);
+            }
+        }
+        true
+    }
+
+    /// A member's disk is lost, which nobody but its user can help: what had only a majority of copies is in danger by
+    /// that alone, and is not judged any more.
+    pub(crate) fn rows_are_lost_with(&mut self, claim: &Uid) {
+        if let Some(data) = self.volumes.get(claim).and_then(|v| v.data.as_ref()) {
+            let touched = data.rows.clone();
+            self.rows.acknowledged.retain(|row| !touched.contains(row));
+        }
+    }
+
+    /// The set was made again: its rows are another cluster's.
+    pub(crate) fn rows_of_another_cluster(&mut self) {
+        self.rows.acknowledged.clear();
+    }
+
+    /// C-DATA: what was acknowledged is read at QUORUM, whichever members answer.
+    pub(crate) fn judge_rows(&mut self) {
+        let members = self.full_members();
+        let holds: BTreeMap<&DatabaseIdentity, &BTreeSet<u32>> = self
+            .volumes
+            .values()
+            .filter_map(|v| v.data.as_ref())
+            .filter(|d| d.bootstrapped && !d.decommissioned)
+            .map(|d| (&d.identity, &d.rows))
+            .collect();
+        let missing: Vec<u32> = self
+            .rows
+            .acknowledged
+            .iter()
+            .copied()
+            .filter(|row| {
+                let homes = homes(*row, members.iter().map(|m| &m.identity));
+                let copies = homes.iter().filter(|i| holds.get(**i).is_some_and(|rows| rows.contains(row))).count();
+                let lacking = homes.len() - copies;
+                // Some majority that answers has no copy.
+                lacking * 2 > homes.len() || copies == 0
+            })
+            .collect();
+        if let Some(first) = missing.first() {
+            let of = self.rows.acknowledged.len();
+            let why =
+                format!("of {of} acknowledged rows {} cannot be read at QUORUM, the first is {first}", missing.len());
+            self.oracle.broken(Rule::Data, why);
+        }
+    }
+}
