@@ -190,8 +190,8 @@ impl World {
                 let from = agent.id.clone();
                 let wait = self.clock(&from.name).wait(within.0);
                 self.after(wait, Happening::Timeout(life, id));
-                let away = self.long_away(&call);
-                self.dispatch(Request { life, from, id, call, answer_after: None, held: false, away });
+                let sent = self.sent(&call);
+                self.dispatch(Request { life, from, id, call, answer_after: None, held: false, sent });
             }
             Effect::Local(number, act) => self.local_act(life, number, act),
             Effect::Decided(entry) => {

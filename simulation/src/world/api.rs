@@ -73,7 +73,7 @@ impl World {
 
     /// A request has reached the API.
     pub(crate) fn execute(&mut self, request: Request) {
-        let Request { life, from, id, call, answer_after, held, away } = request;
+        let Request { life, from, id, call, answer_after, held, sent } = request;
         let names = names(&from.name);
         let wall = self.clock(&from.name).wall(self.now);
         let text = crate::kubernetes::ModelTime(wall).rfc3339_micro();
@@ -101,7 +101,7 @@ impl World {
             let record = self.cluster.record();
             let commit = Commit { now: self.now, life, from: &from, call: &call, http: &http, before, committed };
             self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
-            self.judge_disturbance(&from, &call, committed, away, status);
+            self.judge_disturbance(&from, &call, &sent, (status, committed));
             if let (true, Call::ReplaceLease { content, .. }) = (committed, &*call)
                 && content.holder.is_some()
                 && let Some(holder) = held_by

@@ -14,13 +14,21 @@ const NOTICED: u64 = 30_000;
 /// A cluster at rest is watched for so long.
 const WATCHED: u64 = 60_000;
 
+/// When a request was sent, and what held then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    at: u64,
+    /// Of an eviction: so many other members had been away for longer than anybody may fail to notice.
+    away: usize,
+}
+
 /// What is kept for it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watch {
     /// Members of the record whose database does not serve, and since when.
     away: BTreeMap<PilotName, u64>,
-    /// Something was done although the cluster is at rest.
-    quiet: bool,
+    /// The cluster is at rest since then, and nothing is to be done to it.
+    quiet_since: Option<u64>,
 }
 
 impl World {
@@ -43,22 +51,23 @@ impl World {
         self.watch.away = away;
     }
 
-    /// How many others than the one that this eviction is about have been away for long. What is held on its way is judged
-    /// by what its sender could know.
-    pub(crate) fn long_away(&self, call: &Call) -> usize {
-        let Call::EvictPod(target) = call else { return 0 };
+    /// What the sender of this request can know now: what is held on its way is judged by that.
+    pub(crate) fn sent(&self, call: &Call) -> Sent {
+        let Call::EvictPod(target) = call else { return Sent { at: self.now, away: 0 } };
         let long = |(name, since): &(&PilotName, &u64)| name.as_str() != target.name() && self.now > **since + NOTICED;
-        self.watch.away.iter().filter(long).count()
+        Sent { at: self.now, away: self.watch.away.iter().filter(long).count() }
     }
 
     /// A write was answered: S-BUDGET, and S-QUIET.
-    pub(crate) fn judge_disturbance(&mut self, from: &PilotId, call: &Call, committed: bool, away: usize, status: u16) {
+    pub(crate) fn judge_disturbance(&mut self, from: &PilotId, call: &Call, sent: &Sent, answer: (u16, bool)) {
+        let (status, committed) = answer;
         if let Call::EvictPod(target) = call {
             if status == 429 {
                 self.marks.mark(marks::BUDGET_REFUSES);
             }
             let most = usize::try_from(self.options.rules.limits.rollout.max_unavailable).unwrap_or(1);
             let serves = PilotName::parse(target.name()).is_ok_and(|name| !self.watch.away.contains_key(&name));
+            let away = sent.away;
             if committed && serves && away + 1 > most {
                 let why = format!(
                     "{from} evicted {}, which served, while {away} others had been away for more than {NOTICED} ms",
@@ -68,7 +77,8 @@ impl World {
             }
         }
         let renewal = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
-        if self.watch.quiet && !renewal {
+        // What somebody sent long ago, or is refused, disturbs nobody.
+        if self.watch.quiet_since.is_some_and(|since| sent.at >= since) && committed && !renewal {
             let why = format!("{from} {} although the cluster is at rest", super::api::word(call));
             self.oracle.broken(Rule::Quiet, why);
         }
@@ -78,10 +88,10 @@ impl World {
     pub(crate) fn judge_rest(&mut self) {
         self.judge_rows();
         let starts = self.database_starts();
-        self.watch.quiet = true;
+        self.watch.quiet_since = Some(self.now);
         let end = self.now + WATCHED;
         self.run_until(end);
-        self.watch.quiet = false;
+        self.watch.quiet_since = None;
         if self.database_starts() != starts {
             self.oracle.broken(Rule::Quiet, "a database was started although the cluster is at rest");
         }

@@ -55,8 +55,7 @@ pub(crate) struct Request {
     answer_after: Option<u64>,
     /// It was held on purpose.
     held: bool,
-    /// When it was sent, so many other members had been away for longer than anybody may fail to notice.
-    away: usize,
+    sent: members::Sent,
 }
 
 /// Something that happens at some time.
