@@ -5,16 +5,16 @@ use serde_json::json;
 use simulation::world::World;
 use simulation::world::marks::{Marks, NEVER};
 use simulation::world::oracle::Rule;
-use simulation::world::plan::{Plan, Step};
+use simulation::world::plan::{Plan, Reached, Step};
 use simulation::world::planted::Planted;
 use simulation::world::run::{Options, Outcome, minimise, report, run};
-use simulation::world::swarm::{Ran, swarm, threads};
+use simulation::world::swarm::{Ran, spread, swarm, threads};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Tries to break a mesh of pilots in simulated time, and tells how if it can.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "simulate")]
 struct Arguments {
     /// Run this seed alone and tell its story.
@@ -32,6 +32,9 @@ struct Arguments {
     /// Time the simulator at 5, 100 and 1,000 members.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours"])]
     bench: bool,
+    /// What the gate runs: 2,000 seeds drawn from the commit, all plans, and large clusters.
+    #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
+    gate: bool,
     /// Run so many at a time; by default as many as this machine has cores.
     #[arg(long)]
     threads: Option<usize>,
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         plans(&arguments)
     } else if arguments.bench {
         bench()
+    } else if arguments.gate {
+        gate(&arguments)
     } else if let Some(seed) = arguments.seed {
         one(&arguments, seed)
     } else {
@@ -210,23 +215,59 @@ fn bench() -> bool {
     false
 }
 
+/// What runs before every landing. All of it runs, also where a part has failed.
+fn gate(arguments: &Arguments) -> bool {
+    let from = seed_of_commit();
+    eprintln!("seeds from {from}, which is the commit's");
+    let seeds = Arguments { from, seeds: 2_000, ..arguments.clone() };
+    let mut failed = many(&seeds);
+    failed |= plans(&Arguments { from: 0, ..arguments.clone() });
+    let large: Vec<(u32, u64, u64)> =
+        (0..10).map(|n| (50, from + n, 240)).chain([(200, from, 150), (1_000, from, 60)]).collect();
+    let run = |(members, seed, seconds): &(u32, u64, u64)| {
+        let mut world = World::new(Options::large_under_faults(*seed, *members, seconds * 1_000));
+        world.run_until(seconds * 1_000);
+        world.oracle.verdict
+    };
+    spread(&large, arguments.threads.unwrap_or_else(threads), run, |(members, seed, seconds), verdict| match verdict {
+        None => eprintln!("{members} members, seed {seed}: {seconds} simulated seconds, no rule is broken"),
+        Some((rule, why)) => {
+            failed = true;
+            println!("{members} members, seed {seed}: {rule} is broken: {why}");
+        }
+    });
+    failed
+}
+
+/// A number that is the same for the same commit, and another for each other.
+fn seed_of_commit() -> u64 {
+    let head = std::process::Command::new("git").args(["rev-parse", "--short=8", "HEAD"]).output();
+    let head = head.ok().and_then(|out| String::from_utf8(out.stdout).ok()).unwrap_or_default();
+    u64::from_str_radix(head.trim(), 16).unwrap_or(0)
+}
+
 fn plans(arguments: &Arguments) -> bool {
     let seed = arguments.seed.unwrap_or(arguments.from);
-    let all = match Plan::all(seed) {
-        Ok(all) => all,
+    let reached = match Plan::all(seed) {
+        Ok(reached) => reached,
         Err(why) => {
             eprintln!("{why}");
             return true;
         }
     };
     let asked = |plan: &Plan| arguments.only.as_ref().is_none_or(|only| plan.to_string().contains(only));
-    let chosen: Vec<Plan> = all.into_iter().filter(asked).collect();
+    let chosen: Vec<(&Reached, Plan)> = reached
+        .iter()
+        .flat_map(|from| from.plans().into_iter().map(move |plan| (from, plan)))
+        .filter(|(_, plan)| asked(plan))
+        .collect();
     let began = Instant::now();
-    let (mut failed, mut excused) = (0u64, 0u64);
+    let (mut done, mut failed, mut excused) = (0u64, 0u64, 0u64);
+    let mut told = began;
     let mut matrix: BTreeMap<(Step, &str), u64> = BTreeMap::new();
-    for (number, plan) in chosen.iter().enumerate() {
-        let aloud = chosen.len() == 1 && !arguments.json;
-        let outcome = Plan { aloud, ..plan.clone() }.run(seed);
+    let run = |(from, plan): &(&Reached, Plan)| plan.run(from);
+    spread(&chosen, arguments.threads.unwrap_or_else(threads), run, |(_, plan), outcome| {
+        done += 1;
         *matrix.entry((plan.step, plan.action.family())).or_default() += 1;
         excused += u64::from(outcome.excused.is_some());
         if arguments.json {
@@ -237,17 +278,17 @@ fn plans(arguments: &Arguments) -> bool {
             for line in outcome.story.iter().rev().take(arguments.lines).rev() {
                 println!("  {line}");
             }
+        } else if chosen.len() == 1 {
+            for line in &outcome.story {
+                println!("  {line}");
+            }
         }
         failed += u64::from(outcome.verdict.is_some());
-        if number % 100 == 99 {
-            eprintln!(
-                "{} of {} plans, {failed} failed, {:.0} s",
-                number + 1,
-                chosen.len(),
-                began.elapsed().as_secs_f64()
-            );
+        if told.elapsed() >= Duration::from_secs(30) {
+            told = Instant::now();
+            eprintln!("{done} of {} plans, {failed} failed, {:.0} s", chosen.len(), began.elapsed().as_secs_f64());
         }
-    }
+    });
     if !arguments.json {
         print_matrix(&matrix);
     }

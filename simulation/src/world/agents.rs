@@ -28,6 +28,7 @@ const LOOK: u64 = 1000;
 const GOSSIP_WAKES: u64 = 1500;
 
 /// One running process.
+#[derive(Clone)]
 pub(crate) struct Agent {
     pub(crate) life: Life,
     pub(crate) id: PilotId,

@@ -75,6 +75,12 @@ impl Cluster {
         let _exists_already = self.api.create(time(now), "user", KindId::BUDGETS, budget);
     }
 
+    /// A user changes the budget.
+    pub fn change_budget(&mut self, now: u64, most: u32) {
+        self.delete_budget(now);
+        self.make_budget(now, most);
+    }
+
     /// A user takes the budget away.
     pub fn delete_budget(&mut self, now: u64) {
         let _gone = self.api.delete(time(now), "user", KindId::BUDGETS, NAMESPACE, SET, &DeleteOptions::default());

@@ -408,6 +408,11 @@ impl Process {
         self.ring.iter().filter(|(_, l)| kept(l)).map(|(i, _)| i.clone()).collect()
     }
 
+    /// Whether this one is a member in its ring.
+    pub fn knows(&self, identity: &DatabaseIdentity) -> bool {
+        self.ring.get(identity).is_some_and(|l| l.status != RingStatus::Left)
+    }
+
     /// It is stopped.
     pub fn hangs(&self, now: u64) -> bool {
         now < self.hangs_until

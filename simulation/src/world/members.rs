@@ -84,9 +84,8 @@ impl World {
         }
     }
 
-    /// S-QUIET: a cluster that rests is left alone; and C-DATA at its end.
-    pub(crate) fn judge_rest(&mut self) {
-        self.judge_rows();
+    /// S-QUIET: watches a cluster at rest for a minute. It has to be left alone.
+    pub fn judge_rest(&mut self) {
         let starts = self.database_starts();
         self.watch.quiet_since = Some(self.now);
         let end = self.now + WATCHED;

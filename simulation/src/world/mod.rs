@@ -101,6 +101,7 @@ pub(crate) enum Happening {
     Fault(usize),
 }
 
+#[derive(Clone)]
 struct Entry {
     at: u64,
     order: u64,
@@ -128,6 +129,7 @@ impl Ord for Entry {
 }
 
 /// Generators by purpose.
+#[derive(Clone)]
 struct Chances {
     network: Chance,
     api: Chance,
@@ -139,7 +141,7 @@ struct Chances {
 }
 
 /// What is broken just now.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Broken {
     /// Sides of partitions, and until when.
     cuts: Vec<(BTreeSet<u32>, u64)>,
@@ -159,6 +161,7 @@ struct Broken {
 }
 
 /// One run.
+#[derive(Clone)]
 pub struct World {
     options: Options,
     now: u64,
@@ -183,6 +186,8 @@ pub struct World {
     steps: plan::Steps,
     rows: rows::Rows,
     watch: members::Watch,
+    /// Who owned data on a disk that is lost.
+    lost_identities: BTreeSet<DatabaseIdentity>,
     /// Joiners whose streams have broken off.
     broken_joins: BTreeSet<DatabaseIdentity>,
     /// Rare paths that were taken.
@@ -235,6 +240,7 @@ impl World {
             steps: plan::Steps::default(),
             rows: rows::Rows::default(),
             watch: members::Watch::default(),
+            lost_identities: BTreeSet::new(),
             broken_joins: BTreeSet::new(),
             marks: Marks::default(),
             oracle: Oracle::new(options.planted),
@@ -394,6 +400,34 @@ impl World {
             .collect()
     }
 
+    /// The identity of each pod's data, as it lies on its volume.
+    pub fn identities(&self) -> BTreeMap<String, String> {
+        self.pods
+            .iter()
+            .filter_map(|(name, pod)| {
+                let data = self.volumes.get(&pod.claim)?.data.as_ref()?;
+                Some((name.to_string(), data.identity.to_string()))
+            })
+            .collect()
+    }
+
+    /// Rows whose writing was acknowledged.
+    pub fn rows(&self) -> usize {
+        self.rows.acknowledged()
+    }
+
+    /// Whether a database of this pod takes its part over just now, or was cut off from that.
+    pub fn joins(&self, pod: &str) -> bool {
+        let stage =
+            |p: &database::Process| matches!(p.stage, database::Stage::Joining(_) | database::Stage::JoinFailed);
+        self.databases.processes.iter().any(|(name, p)| name.as_str() == pod && stage(p))
+    }
+
+    /// What waits for a person, if anything.
+    pub fn waits_for_a_person(&self) -> Option<String> {
+        self.left_to_a_person()
+    }
+
     /// How many writes have been held on purpose so far.
     pub fn writes_held(&self) -> usize {
         self.writes_held
@@ -507,6 +541,7 @@ impl World {
             Action::LoseVolume(ordinal) => self.lose_volume(*ordinal),
             Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
             Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
+            Action::Budget(most) => self.cluster.change_budget(self.now, *most),
             Action::Recreate(size) => {
                 self.cluster.delete_all(self.now);
                 self.cluster.reconcile(self.now);

@@ -93,13 +93,13 @@ impl Step {
     }
 }
 
-/// The steps of a run so far, and what is to happen right after one of them.
-#[derive(Debug, Default)]
+/// The steps of a run so far, and the world right after each of them.
+#[derive(Clone, Default)]
 pub(crate) struct Steps {
     counting: bool,
     taken: Vec<Step>,
     writer: Option<Life>,
-    trap: Option<(usize, Action)>,
+    worlds: Vec<World>,
 }
 
 impl Steps {
@@ -116,11 +116,11 @@ impl World {
         }
         self.steps.taken.push(step);
         self.steps.writer = Some(by);
-        let due = self.steps.trap.as_ref().is_some_and(|(at, _)| *at == self.steps.taken.len());
-        if due && let Some((_, action)) = self.steps.trap.take() {
-            self.tell(format!("right after step {}, {step:?}", self.steps.taken.len()));
-            self.act(&action);
-        }
+        let worlds = std::mem::take(&mut self.steps.worlds);
+        let mut right_after = self.clone();
+        right_after.steps.counting = false;
+        self.steps.worlds = worlds;
+        self.steps.worlds.push(right_after);
     }
 }
 
@@ -198,19 +198,24 @@ impl Workload {
         }
     }
 
-    /// The steps of this workload when nothing goes wrong.
+    /// Carries it out when nothing goes wrong, and keeps the world as it is right after each of its steps.
     ///
     /// # Errors
     /// When it does not come to rest.
-    pub fn steps(self, seed: u64) -> Result<Vec<Step>, String> {
-        let Some(mut world) = self.prepared(seed, false) else {
+    pub fn steps(self, seed: u64, aloud: bool) -> Result<Vec<Reached>, String> {
+        let Some(mut world) = self.prepared(seed, aloud) else {
             return Err(format!("{self:?} is not reached from seed {seed}"));
         };
+        let before = members(&world);
         self.begin(&mut world);
         if !world.settle(PATIENCE) {
             return Err(format!("{self:?} does not come to rest: {:?}", world.oracle.verdict));
         }
-        Ok(world.steps.taken)
+        let Steps { taken, worlds, .. } = std::mem::take(&mut world.steps);
+        let reached = taken.into_iter().zip(worlds).enumerate();
+        Ok(reached
+            .map(|(at, (step, world))| Reached { workload: self, after: at + 1, step, before: before.clone(), world })
+            .collect())
     }
 
     /// Everything that may happen right after one of its steps.
@@ -220,6 +225,7 @@ impl Workload {
             Action::Pause(Whom::Writer, 60_000),
             Action::CutApi(Whom::Writer, 30_000),
             Action::HoldWrite(Whom::Writer, 120_000),
+            Action::LoseReply(Whom::Writer),
             Action::ApiOutage(20_000),
             Action::ApiFates(300, 60_000),
             Action::DeleteLease,
@@ -234,10 +240,32 @@ impl Workload {
                 Action::LoseMemory(ordinal),
                 Action::RollBackMemory(ordinal),
                 Action::Cut(vec![ordinal], 30_000),
+                Action::Deaf(ordinal, 30_000),
+                Action::HangDatabase(ordinal, 30_000),
+                Action::FailMove(ordinal),
             ]);
         }
         actions.extend((2..=5).map(Action::Scale));
         actions
+    }
+}
+
+/// A workload that has come as far as one of its steps.
+#[derive(Clone)]
+pub struct Reached {
+    workload: Workload,
+    after: usize,
+    step: Step,
+    /// The members before it began.
+    before: BTreeMap<String, String>,
+    world: World,
+}
+
+impl Reached {
+    /// Every plan that goes on from here.
+    pub fn plans(&self) -> Vec<Plan> {
+        let plan = |action| Plan { workload: self.workload, after: self.after, step: self.step, action };
+        self.workload.actions().into_iter().map(plan).collect()
     }
 }
 
@@ -248,12 +276,10 @@ pub struct Plan {
     pub workload: Workload,
     /// After so many of its writes, from 1.
     pub after: usize,
-    /// What that write is when nothing went wrong before.
+    /// What that write is.
     pub step: Step,
     /// What happens then.
     pub action: Action,
-    /// Whether the story is told as it happens.
-    pub aloud: bool,
 }
 
 impl fmt::Display for Plan {
@@ -266,43 +292,24 @@ impl fmt::Display for Plan {
 const PATIENCE: u64 = 900_000;
 
 impl Plan {
-    /// Every plan there is from this seed.
+    /// Where every plan of this seed begins.
     ///
     /// # Errors
     /// When a workload does not come to rest although nothing goes wrong.
-    pub fn all(seed: u64) -> Result<Vec<Self>, String> {
-        let mut plans = Vec::new();
+    pub fn all(seed: u64) -> Result<Vec<Reached>, String> {
+        let mut all = Vec::new();
         for workload in Workload::ALL {
-            let steps = workload.steps(seed)?;
-            for action in workload.actions() {
-                plans.extend(steps.iter().enumerate().map(|(at, step)| Self {
-                    workload,
-                    after: at + 1,
-                    step: *step,
-                    action: action.clone(),
-                    aloud: false,
-                }));
-            }
+            all.extend(workload.steps(seed, false)?);
         }
-        Ok(plans)
+        Ok(all)
     }
 
-    /// Carries it out, and judges where it ends.
-    pub fn run(&self, seed: u64) -> Outcome {
-        let Some(mut world) = self.workload.prepared(seed, self.aloud) else {
-            return World::new(Options::calm(seed, self.workload.members())).outcome(None);
-        };
-        let before = members(&world);
-        world.steps.trap = Some((self.after, self.action.clone()));
-        self.workload.begin(&mut world);
+    /// Carries it out from where it begins, and judges where it ends.
+    pub fn run(&self, reached: &Reached) -> Outcome {
+        let mut world = reached.world.clone();
         let begun = world.now();
-        // The step comes within the time that the whole workload may take, and what comes of it has as long again.
-        world.run_while_not(PATIENCE, |w| w.steps.trap.is_none());
-        if world.steps.trap.is_some() {
-            world
-                .oracle
-                .broken(Rule::Rest, "the step was not taken again: the run is another one than before".to_owned());
-        }
+        world.tell(format!("right after step {}, {:?}", self.after, self.step));
+        world.act(&self.action);
         let wait = world.now() + HEALED_AFTER;
         world.run_until(wait);
         let mut rested = None;
@@ -311,7 +318,7 @@ impl Plan {
             world.answer_lost_quorum();
             if world.settle(PATIENCE) {
                 rested = Some(world.now().saturating_sub(begun));
-                self.judge_end(&mut world, &before);
+                self.judge_end(&mut world, &reached.before);
             }
         }
         world.outcome(rested)

@@ -58,6 +58,7 @@ impl Volume {
 }
 
 /// A launcher's process.
+#[derive(Clone)]
 pub(crate) struct Launcher {
     life: u64,
     machine: Machine,
@@ -68,6 +69,7 @@ pub(crate) struct Launcher {
 }
 
 /// A pod as its kubelet has it.
+#[derive(Clone)]
 pub(crate) struct Pod {
     uid: Uid,
     pub(crate) claim: Uid,
@@ -567,6 +569,8 @@ impl World {
         let Some(claim) = self.pods.get(&name).map(|p| p.claim.clone()) else { return };
         let record = self.cluster.record().map_or(0, |r| r.epoch.0);
         self.rows_are_lost_with(&claim);
+        let owned = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).filter(|d| d.bootstrapped);
+        self.lost_identities.extend(owned.map(|d| d.identity.clone()));
         self.kill_pod(&name);
         self.cluster.delete_pod(self.now, name.as_str());
         self.volumes.insert(claim.clone(), Volume { lost: true, forgot: true, ..Volume::default() });
@@ -624,6 +628,14 @@ impl World {
         });
         if let Some((name, member)) = lost {
             return Some(format!("the disk of {name} with the data of {} is lost", member.identity));
+        }
+        let stranger = self.databases.processes.values().find_map(|p| {
+            let mut lost = self.lost_identities.iter();
+            lost.find(|i| p.knows(i) && !record.members.values().any(|m| m.identity == **i))
+        });
+        if let Some(identity) = stranger {
+            // It owned data when its disk was lost, and the record had not come to know it: somebody has to remove it.
+            return Some(format!("{identity} is in the ring, and its disk is lost"));
         }
         match record.intent.map(|i| i.kind) {
             Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),

@@ -78,6 +78,13 @@ impl Options {
         Self { prepared: true, patience: 1_800_000, ..Self::calm(seed, members) }
     }
 
+    /// The same while things go wrong: a few at a time, as in clusters of that size.
+    pub fn large_under_faults(seed: u64, members: u32, end: u64) -> Self {
+        let families = ["kill", "pause", "cut", "fates", "held", "delete", "database", "memory"];
+        let schedule = draw(seed, members, end, &families);
+        Self { schedule, faults_end: end, ..Self::large(seed, members) }
+    }
+
     /// A run of the swarm: everything is drawn from the seed.
     pub fn swarm(seed: u64) -> Self {
         Self::swarm_of(seed, &FAMILIES)
@@ -86,7 +93,11 @@ impl Options {
     /// The same with these families of faults only: what is drawn of each does not depend on the others.
     pub fn swarm_of(seed: u64, families: &[&str]) -> Self {
         let mut chance = super::chance::Chance::of(seed, "swarm");
-        let members = u32::try_from(chance.between(3, 6)).unwrap_or(3);
+        let mut members = u32::try_from(chance.between(3, 6)).unwrap_or(3);
+        let mut larger = super::chance::Chance::of(seed, "larger");
+        if families.len() == FAMILIES.len() && larger.happens(250) {
+            members = u32::try_from(larger.between(7, 9)).unwrap_or(7);
+        }
         let faults_end = chance.between(120, 420) * 1000;
         let mut options = Self::calm(seed, members);
         options.faults_end = faults_end;
@@ -222,7 +233,8 @@ impl World {
                 None => {
                     let since = *calm_since.get_or_insert(self.now());
                     if self.now() >= since + STAYS {
-                        return true;
+                        self.judge_rows();
+                        return self.oracle.verdict.is_none();
                     }
                 }
                 Some(why) => {

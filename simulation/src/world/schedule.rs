@@ -61,6 +61,8 @@ pub enum Action {
     FailMove(u32),
     /// The disk with this pod's volume is lost; the claim stays.
     LoseVolume(u32),
+    /// A user lets so many pods be unavailable.
+    Budget(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
     Recreate(u32),
 }
@@ -88,6 +90,7 @@ impl Action {
             Self::KillDatabase(_) => "database",
             Self::Template(_) => "template",
             Self::LoseMemory(_) | Self::RollBackMemory(_) => "memory",
+            Self::Budget(_) => "budget",
             Self::Recreate(_) => "recreate",
         }
     }

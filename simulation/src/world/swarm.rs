@@ -1,7 +1,7 @@
 //! Many seeds on all cores: each run is alone, so that their order and number change nothing of any of them.
 
 use super::run::{Options, Outcome, run};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 /// What becomes of a run, besides its outcome.
@@ -60,4 +60,31 @@ pub fn swarm(
 /// As many threads as this machine runs at once.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The same for anything that can be run by its number; tells each outcome as it ends, in any order.
+pub fn spread<T: Sync, R: Send>(work: &[T], threads: usize, run: impl Fn(&T) -> R + Sync, mut tell: impl FnMut(&T, R)) {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            let (next, run, sender) = (&next, &run, sender.clone());
+            scope.spawn(move || {
+                while let Some((number, item)) = {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    work.get(number).map(|item| (number, item))
+                } {
+                    if sender.send((number, run(item))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (number, result) in receiver {
+            if let Some(item) = work.get(number) {
+                tell(item, result);
+            }
+        }
+    });
 }

@@ -1,98 +1,11 @@
-//! Named runs of the simulator: what must hold, as sentences. The invariants are checked after every step of each.
+//! Who leads, and what a late word of a former coordinator is worth.
 
+use crate::support::{at_rest, epoch, founded, size, sound, until, world};
 use protocol::id::PilotId;
 use simulation::world::World;
 use simulation::world::oracle::Rule;
-use simulation::world::plan::Plan;
-use simulation::world::planted::Planted;
-use simulation::world::run::{Options, minimise, report, run};
+use simulation::world::run::{Options, run};
 use simulation::world::schedule::{Action, Whom};
-use std::collections::BTreeMap;
-
-fn world(options: Options) -> World {
-    World::new(Options { aloud: std::env::var_os("ALOUD").is_some(), ..options })
-}
-
-#[track_caller]
-fn sound(world: &World) {
-    assert!(world.oracle.verdict.is_none(), "{:?}\n{}", world.oracle.verdict, world.story.last(60).join("\n"));
-}
-
-#[track_caller]
-fn at_rest(world: &mut World, within: u64) {
-    let rests = world.settle(within);
-    sound(world);
-    assert!(rests, "left to a person\n{}", world.story.last(60).join("\n"));
-}
-
-#[track_caller]
-fn until(world: &mut World, within: u64, what: &str, holds: impl Fn(&World) -> bool) {
-    let held = world.run_while_not(within, holds);
-    sound(world);
-    assert!(held, "{what} within {within} ms\n{}", world.story.last(60).join("\n"));
-}
-
-/// A founded cluster at rest.
-fn founded(seed: u64, members: u32) -> World {
-    let mut world = world(Options::calm(seed, members));
-    at_rest(&mut world, 400_000);
-    world
-}
-
-fn size(world: &World) -> usize {
-    world.kubernetes().record().map_or(0, |r| r.members.len())
-}
-
-fn epoch(world: &World) -> u64 {
-    world.coordinators().last().map_or(0, |(_, epoch)| *epoch)
-}
-
-#[test]
-fn a_cluster_forms_grows_and_shrinks_and_takes_a_kept_claim_again() {
-    let mut world = founded(1, 3);
-    assert_eq!(size(&world), 3);
-    for size_wanted in [5, 3, 4] {
-        world.act(&Action::Scale(size_wanted));
-        at_rest(&mut world, 600_000);
-        assert_eq!(size(&world), size_wanted as usize);
-    }
-    assert_eq!(world.kubernetes().record().map_or(0, |r| r.retired.len()), 2);
-}
-
-#[test]
-fn a_changed_template_rolls_every_member_once_and_one_at_a_time() {
-    let mut world = founded(12, 3);
-    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members));
-    world.act(&Action::Template(1));
-    until(&mut world, 60_000, "a restart begins", |w| w.kubernetes().record().is_some_and(|r| r.intent.is_some()));
-    // Whoever coordinates, the roll goes on.
-    world.act(&Action::KillAgent(Whom::Coordinator));
-    at_rest(&mut world, 900_000);
-    let once_more: BTreeMap<String, u64> = starts.into_iter().map(|(name, count)| (name, count + 1)).collect();
-    assert_eq!(world.database_starts(), once_more);
-    assert_eq!(world.kubernetes().record().map(|r| r.members), members, "the same members with the same identities");
-    assert_eq!(world.kubernetes().outdated(), None);
-}
-
-#[test]
-fn a_size_below_the_number_of_copies_is_raised_back_and_nothing_leaves() {
-    let mut world = founded(2, 3);
-    let before = world.kubernetes().record().map(|r| r.members);
-    world.act(&Action::Scale(2));
-    at_rest(&mut world, 400_000);
-    assert_eq!(world.kubernetes().replicas(), Some(3));
-    assert_eq!(world.kubernetes().record().map(|r| r.members), before);
-}
-
-#[test]
-fn a_leave_cut_off_by_the_grace_period_is_brought_back_and_completed_once() {
-    let mut world = world(Options { grace: 6, ..Options::calm(3, 4) });
-    at_rest(&mut world, 500_000);
-    world.act(&Action::Scale(3));
-    at_rest(&mut world, 900_000);
-    assert_eq!(size(&world), 3);
-    assert_eq!(world.kubernetes().record().map_or(0, |r| r.retired.len()), 1);
-}
 
 #[test]
 fn f01_a_killed_coordinator_is_replaced_and_no_database_restarts() {
@@ -243,75 +156,5 @@ fn who_has_forgotten_its_promise_refuses_the_coordinator_of_before_who_still_bel
         assert!(both(&world), "the old one believes in its Lease");
         until(&mut world, 20_000, "the old one is told of the new one", |w| !both(w));
         at_rest(&mut world, 300_000);
-    }
-}
-
-#[test]
-fn a_coordinator_killed_after_any_of_its_writes_is_carried_on_by_the_next() {
-    let plans = Plan::all(0).expect("every workload ends well when nothing goes wrong");
-    let killed: Vec<Plan> = plans.into_iter().filter(|plan| plan.action == Action::KillAgent(Whom::Writer)).collect();
-    assert!(killed.len() >= 50, "{} writes in all workloads", killed.len());
-    for plan in killed {
-        let outcome = plan.run(0);
-        assert!(outcome.verdict.is_none(), "{plan}\n{:?}\n{}", outcome.verdict, outcome.story.join("\n"));
-        assert!(outcome.excused.is_none(), "{plan}: {:?}", outcome.excused);
-    }
-}
-
-#[test]
-fn the_same_seed_gives_the_same_run() {
-    for seed in [0, 7] {
-        assert_eq!(run(Options::swarm(seed)).hash, run(Options::swarm(seed)).hash);
-    }
-}
-
-#[test]
-fn a_swarm_of_faults_breaks_no_rule() {
-    for seed in 1_000..1_020 {
-        let options = Options::swarm(seed);
-        let outcome = run(options.clone());
-        if outcome.verdict.is_some() {
-            let (smaller, outcome) = minimise(&options, 10);
-            panic!("{}", report(&smaller, &outcome, 60));
-        }
-    }
-}
-
-/// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 14] = [
-    (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
-    (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
-    (1033, "a member that had left was started again and again, and its leave never ended"),
-    (1037, "an epoch that somebody erased from the Lease was taken a second time"),
-    (2000, "of a size that is not allowed a part was carried out, and the rest was down meanwhile"),
-    (2011, "a pod made again started an identity in the moment it was retired"),
-    (3095, "a joiner that came to own data as its pod was scaled away was waited for for ever"),
-    (3096, "two members beyond the size, both without pods, waited for each other to serve"),
-    (3113, "as 3095, with a short grace"),
-    (20123, "a coordinator's life that had not been heard of was held silent by the silence of the one before"),
-    (20154, "as 20123, by a pilot that had only just started"),
-    (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
-    (440, "data of a join given up on a claim that a member had left before blocked its ordinal for ever"),
-    (20535, "a restart not begun waited for a member beyond the size that had no pod, and kept it from leaving"),
-];
-
-#[test]
-fn seeds_that_once_showed_a_bug_show_none() {
-    for (seed, bug) in MENDED {
-        let mut options = Options::swarm(seed);
-        // The older ones were found before memory could be lost: the run is the one of then.
-        if (1_000..20_000).contains(&seed) {
-            options.schedule.retain(|(_, action)| action.family() != "memory");
-        }
-        let outcome = run(options.clone());
-        assert!(outcome.verdict.is_none(), "{bug}\n{}", report(&options, &outcome, 60));
-    }
-}
-
-#[test]
-fn planted_bugs_are_found() {
-    for bug in Planted::ALL {
-        let found = (0..100).find(|seed| run(bug.options(*seed)).verdict.is_some());
-        assert!(found.is_some(), "{bug:?} was not found in 100 seeds");
     }
 }

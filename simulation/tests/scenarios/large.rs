@@ -1,0 +1,20 @@
+//! Many members. The larger ones run in release: `simulate --gate`.
+
+use crate::support::{at_rest, epoch, sound, world};
+use simulation::world::run::Options;
+use simulation::world::schedule::{Action, Whom};
+
+#[test]
+fn thirty_members_whose_power_was_cut_come_back_under_one_coordinator_and_bear_its_death() {
+    let mut world = world(Options::large(170, 30));
+    at_rest(&mut world, 600_000);
+    let (before, starts) = (epoch(&world), world.database_starts());
+    assert!(starts.values().all(|count| *count == 1), "each was started once");
+    world.act(&Action::KillAgent(Whom::Coordinator));
+    let then = world.now() + 10_000;
+    world.run_until(then);
+    sound(&world);
+    assert!(epoch(&world) > before, "another coordinates");
+    at_rest(&mut world, 120_000);
+    assert_eq!(world.database_starts(), starts);
+}

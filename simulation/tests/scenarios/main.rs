@@ -1,0 +1,9 @@
+//! Named runs of the simulator: what must hold, as sentences. The invariants are checked after every step of each.
+
+mod databases;
+mod large;
+mod leading;
+mod membership;
+mod network;
+mod searching;
+mod support;
