@@ -2,7 +2,7 @@
 //!
 //! Level-triggered: nothing is remembered but the record, so a new coordinator carries on where the last one ended.
 
-use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::plan::{Act, Decision, Plan, Rule};
 use crate::policy::Policy;
 use crate::world::{RecordFacts, World};
 use crate::{join, leave, marks, restart};
@@ -109,11 +109,11 @@ fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Deci
         return Ok(plan);
     }
     let plan = leave::begin(plan, limits, world, facts)?;
-    if plan.act.is_some() || plan.reasons.iter().any(|r| r.verdict == Verdict::Wait) {
+    if plan.act.is_some() || plan.holds_others_up {
         return Ok(plan);
     }
     let plan = join::begin(plan, limits, world, facts)?;
-    if plan.act.is_some() || plan.reasons.iter().any(|r| r.verdict == Verdict::Wait) {
+    if plan.act.is_some() || plan.holds_others_up {
         return Ok(plan);
     }
     restart::begin(plan, limits, world, facts)

@@ -179,6 +179,8 @@ pub struct Plan {
     pub reasons: Vec<Reason>,
     /// The operation under way, for people.
     pub operation: Option<OperationReport>,
+    /// Something waits that has its turn before what else could be begun.
+    pub(crate) holds_others_up: bool,
 }
 
 impl Plan {
@@ -188,6 +190,7 @@ impl Plan {
 
     pub(crate) fn wait(mut self, subject: impl ToString, rule: Rule, fact: impl Into<String>) -> Self {
         self.note(Verdict::Wait, subject, rule, fact);
+        self.holds_others_up = true;
         self
     }
 

@@ -452,6 +452,23 @@ fn an_eviction_that_a_budget_refused_is_put_off_and_holds_up_nothing_else() {
 }
 
 #[test]
+fn a_new_pod_that_has_never_run_holds_up_no_restart_and_is_made_anew_when_the_template_is_mended() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    newcomer(&mut world, 3, VolumeState::Empty);
+    world.pilots.remove(&name(3));
+    world.pods.get_mut(&name(3)).expect("a pod").pending = true;
+    outdated(&mut world, &[2]);
+    assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Restart { .. })), "a restart has its turn");
+    outdated(&mut world, &[3]);
+    world.pods.get_mut(&name(3)).expect("a pod").object.stamp = Epoch(4);
+    assert!(matches!(plan(&world).act, Some(Act::StampPod(target)) if target.name() == "c-3"));
+    world.pods.get_mut(&name(3)).expect("a pod").object.stamp = EPOCH;
+    assert!(matches!(plan(&world).act, Some(Act::Evict(target)) if target.name() == "c-3"));
+    world.pods.get_mut(&name(3)).expect("a pod").pending = false;
+    assert!(!matches!(plan(&world).act, Some(Act::Evict(_))), "one that runs is left alone");
+}
+
+#[test]
 fn a_template_put_back_before_the_eviction_leaves_the_pod_alone() {
     let mut world = healthy(&[0, 1, 2], 3);
     restarting(&mut world);

@@ -38,6 +38,9 @@ struct Arguments {
     /// Run so many at a time; by default as many as this machine has cores.
     #[arg(long)]
     threads: Option<usize>,
+    /// Begin with a seed that is told by the clock instead of `--from`.
+    #[arg(long)]
+    fresh: bool,
     /// Put bugs in on purpose and count the seeds until each is found.
     #[arg(long)]
     planted: bool,
@@ -59,7 +62,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if arguments.fresh {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        arguments.from = now.map_or(0, |now| now.as_secs()) * 1_000_000;
+        eprintln!("seeds from {}", arguments.from);
+    }
     let failed = if arguments.planted {
         planted(&arguments)
     } else if arguments.plans {

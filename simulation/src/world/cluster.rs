@@ -15,6 +15,13 @@ pub const SET: &str = "db";
 /// The claim template that holds the data.
 pub const TEMPLATE: &str = "data";
 
+/// The version of the template whose image cannot be had.
+pub const NO_IMAGE: u32 = 99;
+
+fn image(version: u32) -> String {
+    format!("model:{version}")
+}
+
 /// One pod as its kubelet sees it.
 #[derive(Debug, Clone)]
 pub struct PodSeen {
@@ -26,6 +33,8 @@ pub struct PodSeen {
     pub claim: Option<Uid>,
     /// It is bound to a node.
     pub bound: bool,
+    /// Its image can be had.
+    pub pulled: bool,
     /// It has been told to end, and may take so many milliseconds.
     pub ending: Option<u64>,
 }
@@ -153,6 +162,7 @@ impl Cluster {
                     uid: Uid::new(meta["uid"].as_str()?),
                     claim: self.claim(&name),
                     bound: pod["spec"]["nodeName"].is_string(),
+                    pulled: pod["spec"]["containers"][0]["image"] != image(NO_IMAGE),
                     ending: meta["deletionTimestamp"].is_string().then_some(grace * 1000),
                     name,
                 })
@@ -206,10 +216,16 @@ impl Cluster {
     /// A user changes the pod template.
     pub fn change_template(&mut self, now: u64, version: u32) {
         let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{SET}");
-        let containers = json!([{"name": "database", "image": format!("model:{version}")}]);
+        let containers = json!([{"name": "database", "image": image(version)}]);
         let body = json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let request = Request::patch("user", &path, crate::kubernetes::PatchKind::Merge, body);
         self.api.handle(time(now), request);
+    }
+
+    /// Whether the set's template names an image that cannot be had.
+    pub fn has_no_image(&self) -> bool {
+        let set = self.object(KindId::STATEFUL_SETS, SET);
+        set.is_some_and(|set| set["spec"]["template"]["spec"]["containers"][0]["image"] == image(NO_IMAGE))
     }
 
     /// A pod that was made from another template than the set has now.

@@ -555,6 +555,10 @@ impl World {
     /// Heals everything: from here on the cluster has to come to rest.
     pub fn heal(&mut self) {
         self.tell("all is healed");
+        if self.cluster.has_no_image() {
+            // That is the user's to mend.
+            self.act(&Action::Template(0));
+        }
         self.broken = Broken::default();
         self.databases.wake_all();
         let paused: Vec<Life> = self.agents.values().filter(|a| a.paused).map(|a| a.life).collect();

@@ -266,6 +266,12 @@ impl Oracle {
             let why = format!("{from} of a set that is no more {what} at epoch {epoch}");
             self.broken(Rule::Fence, why);
         }
+        if let (Some(aimed), Some((uid, _))) = (aimed_at(call), before)
+            && aimed.as_str() != uid
+        {
+            let why = format!("{from} {what} at epoch {epoch}: it was decided on {aimed} and has met {uid}");
+            self.broken(Rule::Fence, why);
+        }
         if let Some((_, stamp)) = before
             && *stamp > epoch
         {
@@ -380,6 +386,29 @@ impl Oracle {
         if moving.len() > 1 {
             self.broken(Rule::One, format!("{} join or leave at the same time", moving.join(" and ")));
         }
+    }
+}
+
+/// The object that a write was decided on.
+fn aimed_at(call: &Call) -> Option<&Uid> {
+    match call {
+        Call::ReplaceRecord(target, _)
+        | Call::StampSet(target)
+        | Call::Scale(target, _)
+        | Call::MarkClaim(target, _)
+        | Call::StampPod(target)
+        | Call::EvictPod(target) => Some(target.uid()),
+        Call::ReplaceLease { uid, .. } => Some(uid),
+        Call::CreateLease(_)
+        | Call::CreateRecord(_)
+        | Call::GetLease
+        | Call::GetRecord
+        | Call::GetSet
+        | Call::ListPods
+        | Call::ListClaims
+        | Call::GetOwnPod
+        | Call::GetOwnClaim
+        | Call::PostEvent(_) => None,
     }
 }
 

@@ -62,11 +62,12 @@ impl Planted {
             // Somebody must lose its memory within the seconds in which two epochs have a coordinator each, and hear
             // only the older one: too narrow for the swarm, so the runs are drawn around it.
             Self::NoFloor => Options::forgotten(seed),
+            // Likewise: just the eviction has to be the write that is late.
+            Self::BlindEviction => Options::rolled(seed),
             Self::WallClock
             | Self::BlindRenewal
             | Self::PromiseBeforeDisk
             | Self::BlindRecord
-            | Self::BlindEviction
             | Self::ShortLease
             | Self::SilentByOne
             | Self::ErrorIsAbsence

@@ -106,7 +106,7 @@ impl World {
     fn tend_pod(&mut self, seen: &PodSeen) {
         let name = &seen.name;
         if !self.pods.contains_key(name) {
-            if let (Some(claim), true, None) = (&seen.claim, seen.bound, seen.ending) {
+            if let (Some(claim), true, None) = (&seen.claim, seen.bound && seen.pulled, seen.ending) {
                 let begins = self.now + self.chances.kubelet.between(300, 2_500);
                 let pod = Pod {
                     uid: seen.uid.clone(),

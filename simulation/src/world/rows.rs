@@ -29,6 +29,8 @@ pub(crate) struct Rows {
     next: u32,
     /// Those whose writing was acknowledged, and which nobody's lost disk has touched since.
     acknowledged: BTreeSet<u32>,
+    /// Claims of a set that was deleted: what lies there is another cluster's.
+    gone: BTreeSet<Uid>,
     /// So many writes were refused for want of a quorum.
     pub(crate) refused: u64,
 }
@@ -68,6 +70,7 @@ impl World {
             .collect();
         self.volumes
             .iter()
+            .filter(|(claim, _)| !self.rows.gone.contains(*claim))
             .filter_map(|(claim, volume)| {
                 let data = volume.data.as_ref().filter(|d| d.bootstrapped && !d.decommissioned)?;
                 let serves_in = serving.get(claim).copied().cloned();
@@ -175,6 +178,7 @@ impl World {
 
     /// The set was made again: its rows are another cluster's.
     pub(crate) fn rows_of_another_cluster(&mut self) {
+        self.rows.gone.extend(self.volumes.keys().cloned());
         self.rows.acknowledged.clear();
     }
 

@@ -110,6 +110,20 @@ impl Options {
         options
     }
 
+    /// A run in which a template is changed, and some write of the roll comes late.
+    pub fn rolled(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "rolled");
+        let mut options = Self::calm(seed, 3);
+        let at = 300_000 + chance.between(0, 20_000);
+        options.schedule = vec![
+            (300_000, Action::Template(1)),
+            (at, Action::HoldWrite(Whom::Coordinator, chance.between(30_000, 120_000))),
+            (at + chance.between(1_000, 20_000), Action::KillAgent(Whom::Coordinator)),
+        ];
+        options.faults_end = at + 130_000;
+        options
+    }
+
     /// A run in which a coordinator that is cut off believes in its Lease while another has been promised a higher
     /// epoch; one who promised forgets it, and hears of both only the older one. Who that is is drawn: in most seeds
     /// nobody that matters.

@@ -2,6 +2,7 @@
 
 use crate::support::{at_rest, epoch, founded, size, sound, until, world};
 use simulation::world::World;
+use simulation::world::cluster::NO_IMAGE;
 use simulation::world::run::Options;
 use simulation::world::schedule::{Action, Whom};
 use std::collections::BTreeMap;
@@ -195,4 +196,25 @@ fn a_join_whose_streams_break_off_begins_anew_and_ends() {
     }
     at_rest(&mut world, 600_000);
     assert_eq!(size(&world), 4);
+}
+
+#[test]
+fn f31_a_template_whose_image_cannot_be_had_costs_one_member_at_most_and_the_next_template_heals_it() {
+    for next in [0, 1] {
+        let mut world = founded(139, 4);
+        let starts = world.database_starts();
+        world.act(&Action::Template(NO_IMAGE));
+        world.act(&Action::Scale(5));
+        let then = world.now() + 600_000;
+        world.run_until(then);
+        sound(&world);
+        let now = world.database_starts();
+        let touched = starts.iter().filter(|(name, starts)| now.get(*name) != Some(*starts)).count();
+        assert!(touched <= 1, "one has gone and waits for its image; nobody else is touched");
+        assert!(world.kubernetes().record().is_some_and(|r| r.members.len() == 4));
+        world.act(&Action::Template(next));
+        at_rest(&mut world, 1_800_000);
+        assert_eq!(size(&world), 5);
+        assert_eq!(world.kubernetes().outdated(), None);
+    }
 }
