@@ -441,6 +441,8 @@ impl Home {
     }
 }
 
+/// No file is written to so often: a header that says so is not ours, and what follows it could not be numbered.
+const LAST_SEQUENCE: u64 = u64::MAX / 2;
 const SLOT_HEADER_LENGTH: usize = 8 + 8 + 4 + 32 + 32;
 
 struct SlotHeader {
@@ -461,12 +463,12 @@ impl SlotHeader {
     fn decode(bytes: &[u8; SLOT_HEADER_LENGTH]) -> Option<Self> {
         let body = unsealed(bytes)?.strip_prefix(SLOT_MAGIC)?;
         let (sequence, body) = body.split_first_chunk::<8>()?;
+        let sequence = u64::from_le_bytes(*sequence);
+        if sequence > LAST_SEQUENCE {
+            return None;
+        }
         let (length, checksum) = body.split_first_chunk::<4>()?;
-        Some(Self {
-            sequence: u64::from_le_bytes(*sequence),
-            length: u32::from_le_bytes(*length),
-            checksum: checksum.try_into().ok()?,
-        })
+        Some(Self { sequence, length: u32::from_le_bytes(*length), checksum: checksum.try_into().ok()? })
     }
 }
 
