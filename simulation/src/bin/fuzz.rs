@@ -28,7 +28,7 @@ struct Line {
     #[arg(long, conflicts_with = "seconds", value_name = "MINUTES")]
     minutes: Option<u64>,
     /// Where inputs that showed new ways through the code are kept between runs.
-    #[arg(long, default_value = "target/fuzz-corpus", value_name = "FOLDER")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz-corpus"), value_name = "FOLDER")]
     corpus: PathBuf,
     /// Runs nothing: writes the inputs made of real encodings to the corpus that the gate reads.
     #[arg(long)]
@@ -111,7 +111,19 @@ fn run_all<'a>(line: &Line, wanted: impl Iterator<Item = &'a Target>) -> Result<
 fn build() -> Result<PathBuf, String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
     let failed = |why: String| format!("the fuzzer in {folder} cannot be built ({why}): it needs a C++ compiler");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    for (name, _) in std::env::vars_os() {
+        let name_of = name.to_string_lossy();
+        // Flags of the caller's would take the place of the instrumentation; what cargo tells this very program of its
+        // package would have half of everything built again.
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"]
+            .iter()
+            .any(|of| name_of.starts_with(of))
+        {
+            command.env_remove(&name);
+        }
+    }
+    let output = command
         .args(["build", "--release", "--locked", "--message-format=json-render-diagnostics"])
         .current_dir(folder)
         .stderr(Stdio::inherit())

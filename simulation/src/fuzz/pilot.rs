@@ -60,7 +60,7 @@ pub(super) const TARGETS: &[Target] = &[
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7301);
 
 /// So often half a second goes by: long enough to be elected, to look around and to decide.
-const PASSES: u32 = 40;
+const PASSES: u32 = 18;
 
 /// One pilot, and what the world around it answers.
 struct Story {
