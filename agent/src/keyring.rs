@@ -11,6 +11,7 @@
 use ring::hkdf;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -400,7 +401,14 @@ fn read(directory: &Path) -> Result<Files, KeyRingError> {
         if facts.len() > LONGEST_FILE {
             return Err(KeyRingError::Long { id: id.to_owned(), length: facts.len() });
         }
-        files.insert(id.to_owned(), std::fs::read(&path).map_err(failed(&path))?);
+        // Not every file is as long as it says: a device says nothing and never ends.
+        let mut content = Vec::new();
+        let file = std::fs::File::open(&path).map_err(failed(&path))?;
+        let length = file.take(LONGEST_FILE + 1).read_to_end(&mut content).map_err(failed(&path))?;
+        if length as u64 > LONGEST_FILE {
+            return Err(KeyRingError::Long { id: id.to_owned(), length: length as u64 });
+        }
+        files.insert(id.to_owned(), content);
         if files.len() > MOST_KEYS + 1 {
             return Err(KeyRingError::Many { path: directory.to_owned() });
         }
@@ -461,6 +469,13 @@ mod tests {
 
     const A: &[u8] = &[0x41; 32];
     const B: &[u8] = &[0xb2; 40];
+
+    #[test]
+    fn a_file_that_never_ends_is_no_key_whatever_length_it_claims() {
+        let mount = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::symlink("/dev/zero", mount.path().join("one")).expect("a link");
+        assert!(matches!(KeyRing::load(mount.path()), Err(KeyRingError::Long { .. })));
+    }
 
     #[test]
     fn a_secret_mount_with_its_data_link_is_read_and_re_read_when_the_link_swaps() {

@@ -251,8 +251,11 @@ fn encode(id: u64, ask: Ask) -> Result<Vec<u8>, AskError> {
     Ok(line)
 }
 
-/// The next line that is understood; words of a later launcher are passed over.
-async fn next_line(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Line>> {
+/// The next line that is understood; words of a later launcher are passed over. `None` where the launcher has closed.
+///
+/// # Errors
+/// When the connection breaks, or a line is cut off or longer than [`LONGEST_LINE`].
+pub async fn next_line(read: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Line>> {
     let most = u64::try_from(LONGEST_LINE).unwrap_or(u64::MAX);
     loop {
         let mut line = Vec::new();

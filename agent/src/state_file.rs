@@ -30,6 +30,8 @@ const SLOT_MAGIC: &[u8; 8] = b"pilotsl1";
 /// Where in the first block the present holder's name is; not covered by the checksum, as it decides nothing.
 const HOLDER_AT: u64 = 1024;
 const HOLDER_LENGTH: usize = 256;
+/// No file of ours is written to so often: one that says so is numbered anew, before numbers end.
+const LAST_SEQUENCE: u64 = u64::MAX / 2;
 
 /// Why the state file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,8 @@ pub struct StateFile {
     next_sequence: u64,
     /// The first block does not describe this file: it is written again with the next write.
     rehome: bool,
-    /// Neither slot can be believed: the next write goes to both, so that no ruin is left to be suspected.
+    /// Neither slot can be believed, or numbered further: the next write goes to both, so that nothing is left to be
+    /// suspected.
     ruined: bool,
 }
 
@@ -147,7 +150,7 @@ impl StateFile {
         };
         this.write_holder().map_err(|e| fail("write to", e))?;
         let loaded = this.load().map_err(|e| fail("read", e))?;
-        this.ruined = matches!(loaded, Loaded::Damaged { .. });
+        this.ruined |= matches!(loaded, Loaded::Damaged { .. });
         Ok((this, loaded))
     }
 
@@ -235,6 +238,11 @@ impl StateFile {
         let verdict = judge(slots);
         self.next_slot = verdict.next_slot;
         self.next_sequence = verdict.next_sequence;
+        if self.next_sequence > LAST_SEQUENCE {
+            // Both slots get a new number with the next write; cut off between the two, it is suspect.
+            self.next_sequence = 1;
+            self.ruined = true;
+        }
         Ok(match (verdict.loaded, suspicion) {
             (loaded, None) => loaded,
             // Never written to and yet not as it was made: somebody may have wiped what was there.
@@ -353,7 +361,11 @@ struct Verdict {
 
 /// Decides which slot is the truth. See the module's text for the reasoning.
 fn judge([first, second]: [Slot; 2]) -> Verdict {
-    let good = |slot: u64, sequence: u64, loaded| Verdict { loaded, next_slot: 1 - slot, next_sequence: sequence + 1 };
+    let good = |slot: u64, sequence: u64, loaded| Verdict {
+        loaded,
+        next_slot: 1 - slot,
+        next_sequence: sequence.saturating_add(1),
+    };
     let beside = |slot: u64, sequence: u64, bytes: Vec<u8>, other: &Slot| {
         let name = ["first", "second"][(1 - slot) as usize];
         let reason = match other {
@@ -400,7 +412,7 @@ fn judge([first, second]: [Slot; 2]) -> Verdict {
             Verdict {
                 loaded: Loaded::Damaged { reason: "neither slot matches its checksum".to_owned() },
                 next_slot: 0,
-                next_sequence: known(&first).max(known(&second)) + 1,
+                next_sequence: known(&first).max(known(&second)).saturating_add(1),
             }
         }
     }

@@ -358,6 +358,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_ring_with_a_line_too_long_for_any_value_does_not_hold_the_report_back() {
+        let mut report = sample(3);
+        if let Some(member) = report.ring.as_mut().and_then(|ring| ring.first_mut()) {
+            member.identity = DatabaseIdentity::new("x".repeat(keys::LONGEST_VALUE));
+        }
+        let read = Report::from_values(&report.to_values().expect("fits")).expect("reads");
+        assert_eq!(read, Report { ring: None, ..report });
+    }
+
+    #[test]
     fn every_status_and_liveness_of_a_ring_line_reads_back_the_same() {
         let mut report = sample(0);
         let all = [

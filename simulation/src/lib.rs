@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod conformance;
+pub mod fuzz;
 pub mod kubernetes;
 pub mod model_database;
 pub mod sandbox;

@@ -12,7 +12,7 @@ pub mod frame;
 mod membership;
 mod network;
 mod observe;
-mod reassembly;
+pub mod reassembly;
 mod replay;
 pub mod seal;
 mod settings;

@@ -18,13 +18,13 @@ struct Partial {
 
 /// The incomplete messages of one sender.
 #[derive(Debug, Default)]
-pub(super) struct Reassembly {
+pub struct Reassembly {
     partials: Vec<Partial>,
 }
 
 /// What became of a chunk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Joined {
+pub enum Joined {
     /// The message is whole.
     Whole(Vec<u8>),
     /// Others are missing.
@@ -35,7 +35,7 @@ pub(super) enum Joined {
 
 impl Reassembly {
     /// Adds a genuine chunk, number `chunk` of `chunks`, of the message that began with counter `base`.
-    pub(super) fn add(&mut self, now: Instant, base: u64, chunk: u8, chunks: u8, part: Vec<u8>) -> Joined {
+    pub fn add(&mut self, now: Instant, base: u64, chunk: u8, chunks: u8, part: Vec<u8>) -> Joined {
         if chunks == 1 {
             return Joined::Whole(part);
         }
@@ -75,14 +75,14 @@ impl Reassembly {
     }
 
     /// Gives up what waited too long; returns how many messages.
-    pub(super) fn expire(&mut self, now: Instant) -> usize {
+    pub fn expire(&mut self, now: Instant) -> usize {
         let before = self.partials.len();
         self.partials.retain(|partial| now.saturating_duration_since(partial.started) < PATIENCE);
         before - self.partials.len()
     }
 
     /// The bytes held.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.partials.iter().map(|partial| partial.bytes).sum()
     }
 }

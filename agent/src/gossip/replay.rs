@@ -16,6 +16,10 @@ pub struct ReplayWindow {
 impl ReplayWindow {
     /// Whether this counter could still be taken. Changes nothing: the datagram is not yet proven genuine.
     pub fn is_fresh(&self, counter: u64) -> bool {
+        // The last number there is has none above it to be remembered by: it would stay fresh for ever.
+        if counter == u64::MAX {
+            return false;
+        }
         if counter >= self.next {
             return true;
         }
@@ -36,7 +40,7 @@ impl ReplayWindow {
                     self.seen[Self::word(passed)] &= !Self::bit(passed);
                 }
             }
-            self.next = counter.saturating_add(1);
+            self.next = counter + 1;
         }
         self.seen[Self::word(counter)] |= Self::bit(counter);
         true
@@ -66,6 +70,14 @@ mod tests {
         assert!(!window.take(976));
         assert!(window.take(1999));
         assert!(!window.take(2000));
+    }
+
+    #[test]
+    fn the_last_counter_there_is_is_never_taken_as_it_could_be_taken_again() {
+        let mut window = ReplayWindow::default();
+        assert!(window.take(u64::MAX - 1));
+        assert!(!window.take(u64::MAX - 1));
+        assert!(!window.take(u64::MAX));
     }
 
     proptest! {

@@ -389,7 +389,8 @@ impl Opener {
     }
 }
 
-fn encode_address(address: SocketAddr) -> Vec<u8> {
+/// An address as it begins a sealed message: 4 or 6, the address, the port.
+pub fn encode_address(address: SocketAddr) -> Vec<u8> {
     let mut out = Vec::with_capacity(19);
     match address.ip() {
         IpAddr::V4(ip) => {
@@ -405,7 +406,8 @@ fn encode_address(address: SocketAddr) -> Vec<u8> {
     out
 }
 
-fn decode_address(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
+/// Reads what [`encode_address`] wrote, and what is behind it.
+pub fn decode_address(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
     let (family, rest) = bytes.split_first()?;
     let (ip, rest): (IpAddr, &[u8]) = match family {
         4 => {

@@ -23,6 +23,7 @@ pub mod reference;
 
 pub use board::{Board, Health};
 pub use counters::Task;
+pub use routes::answer;
 pub use server::{Handle, MOST_CONNECTIONS, ServeError, serve};
 pub use stall::STALL;
 pub use watch::{HEARTBEAT, MOST_WATCHERS};

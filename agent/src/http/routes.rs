@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::reply::{self, Body};
-use super::watch::{Lines, MOST_WATCHERS};
+use super::watch::{HEARTBEAT, Lines, MOST_WATCHERS};
 use super::{metrics, page, probe};
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,6 +21,11 @@ const ROUTES: &str = "\
 /livez        whether this process lives (?verbose, ?exclude=<check>)
 /readyz       whether its member serves (?verbose, ?exclude=<check>)
 /startupz     whether it has begun (?verbose, ?exclude=<check>)";
+
+/// The answer to one request, as a connection would get it.
+pub fn answer<B>(board: &Board, request: &Request<B>) -> Response<Body> {
+    Routes::new(board.clone(), HEARTBEAT).answer(request)
+}
 
 /// The answers, all of them from the board.
 pub(super) struct Routes {

@@ -242,6 +242,21 @@ fn event_body(names: &Names, event: &EventContent, wall: &str) -> Value {
     })
 }
 
+/// The facts of an answer as its bytes came.
+///
+/// # Errors
+/// As [`decode`], and when an answer that says it is good is no JSON.
+pub fn read(names: &Names, call: &Call, status: u16, body: &[u8]) -> Result<Answer, Failure> {
+    let value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(_) if body.is_empty() => Value::Null,
+        // A proxy's page instead of the API's answer: the status alone has to do.
+        Err(_) if !(200..300).contains(&status) => Value::Null,
+        Err(error) => return Err(unreadable(format!("the answer: {error}"))),
+    };
+    decode(names, call, status, &value)
+}
+
 /// The facts of an answer.
 ///
 /// # Errors
@@ -343,14 +358,21 @@ fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value["metadata"]["annotations"].get(key)?.as_str()
 }
 
+/// Where counting ends. No mesh has counted so far, and one more would be none at all: the same epoch for two holders of
+/// the Lease, the name of an operation for a second one.
+const LAST_COUNT: u64 = u64::MAX / 2;
+
 /// The epoch stamped on an object. A stamp that is no number is refused: it must not read as "none".
 fn stamp(value: &Value) -> Result<Epoch, Failure> {
     match annotation(value, EPOCH) {
         None => Ok(Epoch::NONE),
-        Some(text) => text
-            .parse()
-            .map(Epoch)
-            .map_err(|_| unreadable(format!("annotation {EPOCH} is `{text}`, not a number: restore or remove it"))),
+        Some(text) => match text.parse() {
+            Ok(epoch) if epoch <= LAST_COUNT => Ok(Epoch(epoch)),
+            Ok(_) | Err(_) => {
+                let most = format!("not a number up to {LAST_COUNT}");
+                Err(unreadable(format!("annotation {EPOCH} is `{text}`, {most}: restore or remove it")))
+            }
+        },
     }
 }
 
@@ -393,6 +415,18 @@ fn record(body: &Value) -> Result<RecordFacts, Failure> {
     let text = text(&body["data"]["record"], "data.record")?;
     let record: ClusterRecord =
         serde_json::from_str(text).map_err(|e| unreadable(format!("the record in ConfigMap {}: {e}", object.name)))?;
+    for (what, count) in [
+        ("epoch", record.epoch.0),
+        ("next_operation", record.next_operation),
+        ("roster_revision", record.roster_revision),
+    ] {
+        if count > LAST_COUNT {
+            return Err(unreadable(format!(
+                "the record in ConfigMap {}: {what} is {count} but must be at most {LAST_COUNT}: restore it",
+                object.name
+            )));
+        }
+    }
     Ok(RecordFacts { object, record })
 }
 

@@ -13,7 +13,7 @@ pub mod machine;
 pub mod memory;
 pub mod runtime;
 mod store;
-mod wire;
+pub mod wire;
 
 pub use args::LaunchArgs;
 pub use runtime::{LaunchError, LaunchSettings, default_care, run, run_to_code};

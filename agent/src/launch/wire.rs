@@ -5,11 +5,21 @@ use serde_json::Value;
 
 /// What a line was.
 #[derive(Debug, PartialEq)]
-pub(super) enum Heard {
+pub enum Heard {
     /// Understood.
-    Ask { id: u64, ask: Ask },
+    Ask {
+        /// The number that the reply repeats.
+        id: u64,
+        /// What is asked.
+        ask: Ask,
+    },
     /// Not understood, but it can be answered.
-    Answer { id: u64, reply: Reply },
+    Answer {
+        /// The request's number.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
     /// No request at all: the connection is not worth keeping.
     Garbage(String),
 }
@@ -19,7 +29,7 @@ const WORDS: [&str; 10] =
     ["watch", "care", "start", "stop", "drain-and-stop", "leave", "end-after-leave", "deadline", "tool", "restart"];
 
 /// Reads one line: its number first, so that what is not known can still be answered.
-pub(super) fn hear(line: &[u8]) -> Heard {
+pub fn hear(line: &[u8]) -> Heard {
     let mut value: Value = match serde_json::from_slice(line) {
         Ok(value) => value,
         Err(error) => return Heard::Garbage(error.to_string()),
@@ -47,7 +57,10 @@ pub(super) fn hear(line: &[u8]) -> Heard {
 }
 
 /// One line to be sent, its end included.
-pub(super) fn say(line: &Line) -> Result<Vec<u8>, serde_json::Error> {
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn say(line: &Line) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.push(b'\n');
     Ok(bytes)

@@ -1,10 +1,9 @@
 //! Sends calls to the Kubernetes API, once each, in time.
 
 use crate::kubernetes::call::{Answer, Call, Failure};
-use crate::kubernetes::translate::{Names, decode, encode};
+use crate::kubernetes::translate::{Names, encode, read};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -97,16 +96,6 @@ impl Api {
             .await
             .map_err(|e| Failure::Ambiguous(format!("the answer broke off: {e}")))?
             .to_bytes();
-        let value: Value = if body.is_empty() {
-            Value::Null
-        } else {
-            match serde_json::from_slice(&body) {
-                Ok(value) => value,
-                // A proxy's page instead of the API's answer: the status alone has to do.
-                Err(_) if !(200..300).contains(&status) => Value::Null,
-                Err(e) => return Err(unreadable("the answer", &e)),
-            }
-        };
-        decode(&self.names, call, status, &value)
+        read(&self.names, call, status, &body)
     }
 }

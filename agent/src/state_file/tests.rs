@@ -158,6 +158,22 @@ fn a_wiped_file_is_not_taken_for_a_fresh_one() {
 }
 
 #[test]
+fn a_file_whose_numbers_end_is_numbered_anew_and_loses_no_write() {
+    for last in [LAST_SEQUENCE - 1, LAST_SEQUENCE, u64::MAX - 1, u64::MAX] {
+        let (_keep, path) = place();
+        written(&path, &["one"]);
+        let header = SlotHeader { sequence: last, length: 3, checksum: Sha256::digest(b"one").into() };
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&header.encode(), FIRST).unwrap();
+        drop(file);
+        for text in ["two", "three", "four"] {
+            written(&path, &[text]);
+            assert_eq!(load(&path), good(text), "after number {last}");
+        }
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let (_keep, path) = place();
     written(&path, &["one"]);

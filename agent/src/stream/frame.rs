@@ -51,8 +51,13 @@ impl Sealing {
             Kind::Message => 1,
         });
         plain.extend(payload);
+        self.seal_plain(&plain)
+    }
+
+    /// The same of a content as it is, kind and all.
+    pub(super) fn seal_plain(&mut self, plain: &[u8]) -> Result<Vec<u8>, snow::Error> {
         let mut out = vec![0; 2 + plain.len() + TAG];
-        let length = self.noise.write_message(self.sent, &plain, &mut out[2..])?;
+        let length = self.noise.write_message(self.sent, plain, &mut out[2..])?;
         self.sent += 1;
         // The sender refuses messages above 60 kB.
         out[..2].copy_from_slice(&u16::try_from(length).map_err(|_| snow::Error::Input)?.to_be_bytes());

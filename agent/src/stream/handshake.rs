@@ -15,7 +15,7 @@ use super::frame::{self, Kind, Wire};
 use crate::keyring::{Fingerprint, KeyRing, Purpose};
 use protocol::id::{ClusterId, Generation, PilotId, PilotName};
 use std::net::{IpAddr, SocketAddr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
@@ -32,7 +32,7 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = self.id.generation.0.to_be_bytes().to_vec();
         match self.address.ip() {
             IpAddr::V4(ip) => {
@@ -49,7 +49,7 @@ impl Hello {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (generation, rest) = bytes.split_first_chunk::<8>()?;
         let (ip, rest): (IpAddr, &[u8]) = match rest.split_first()? {
             (4, rest) => {
@@ -74,8 +74,8 @@ impl Hello {
 }
 
 /// A connection whose other end is proven.
-pub(super) struct Proven {
-    pub(super) stream: TcpStream,
+pub(super) struct Proven<S = TcpStream> {
+    pub(super) stream: S,
     pub(super) wire: Wire,
     pub(super) peer: Hello,
     pub(super) key: Fingerprint,
@@ -95,12 +95,12 @@ pub(super) enum HandshakeError {
 }
 
 /// Proves a connection that this pilot dialled.
-pub(super) async fn dial(
-    mut stream: TcpStream,
+pub(super) async fn dial<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     ring: &KeyRing,
     cluster: &ClusterId,
     own: &Hello,
-) -> Result<Proven, HandshakeError> {
+) -> Result<Proven<S>, HandshakeError> {
     let key = ring.primary();
     let fingerprint = key.fingerprint();
     let psk = key.derive(Purpose::Stream, &[cluster.as_str().as_bytes()]);
@@ -118,12 +118,12 @@ pub(super) async fn dial(
 }
 
 /// Proves a connection that this pilot accepted.
-pub(super) async fn accept(
-    mut stream: TcpStream,
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
     ring: &KeyRing,
     cluster: &ClusterId,
     own: &Hello,
-) -> Result<Proven, HandshakeError> {
+) -> Result<Proven<S>, HandshakeError> {
     let mut opening = [0; 5];
     stream.read_exact(&mut opening).await?;
     let [version, key @ ..] = opening;
@@ -164,7 +164,10 @@ fn handshake_message(noise: &mut snow::HandshakeState, payload: &[u8]) -> Result
     Ok(out)
 }
 
-async fn read_hello(stream: &mut TcpStream, noise: &mut snow::HandshakeState) -> Result<Hello, HandshakeError> {
+async fn read_hello(
+    stream: &mut (impl AsyncRead + Unpin),
+    noise: &mut snow::HandshakeState,
+) -> Result<Hello, HandshakeError> {
     let length = usize::from(stream.read_u16().await?);
     if length > LONGEST {
         return Err(HandshakeError::NoPilot);

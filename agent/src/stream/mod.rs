@@ -6,6 +6,7 @@
 
 mod connection;
 mod event;
+pub mod foreign;
 mod frame;
 mod handshake;
 mod hub;

@@ -79,15 +79,9 @@ pub(super) fn put_ring(values: &mut BTreeMap<String, String>, ring: Option<&[Rin
     let room = keys::MOST_BYTES.saturating_sub(said + keys::RING.len() + NUMBER);
     let most = keys::MOST_KEYS.saturating_sub(values.len() + 1);
     let mut told: Option<usize> = None;
-    if let Some(ring) = ring {
-        let mut chunks: Vec<(String, String)> = Vec::new();
-        let mut rest = ring;
-        while !rest.is_empty() {
-            let key = format!("{}.{}", keys::RING, chunks.len());
-            let (text, taken) = chunk(&key, rest)?;
-            rest = rest.split_at(taken).1;
-            chunks.push((key, text));
-        }
+    if let Some(ring) = ring
+        && let Some(chunks) = chunks(ring)?
+    {
         let bytes: usize = chunks.iter().map(|(key, text)| key.len() + text.len()).sum();
         if bytes <= room && chunks.len() <= most {
             told = Some(ring.len());
@@ -97,8 +91,23 @@ pub(super) fn put_ring(values: &mut BTreeMap<String, String>, ring: Option<&[Rin
     put(values, keys::RING, &told)
 }
 
-/// As many lines as one value takes, and their number: at least one.
-fn chunk(key: &str, lines: &[RingMember]) -> Result<(String, usize), ReportError> {
+/// The lines, as many in each value as it takes; `None` where one line is too long for any.
+fn chunks(ring: &[RingMember]) -> Result<Option<Vec<(String, String)>>, ReportError> {
+    let mut chunks: Vec<(String, String)> = Vec::new();
+    let mut rest = ring;
+    while !rest.is_empty() {
+        let key = format!("{}.{}", keys::RING, chunks.len());
+        let Some((text, taken)) = chunk(&key, rest)? else {
+            return Ok(None);
+        };
+        rest = rest.split_at(taken).1;
+        chunks.push((key, text));
+    }
+    Ok(Some(chunks))
+}
+
+/// As many lines as one value takes, and their number; `None` where it takes not even one.
+fn chunk(key: &str, lines: &[RingMember]) -> Result<Option<(String, usize)>, ReportError> {
     let mut texts: Vec<String> = Vec::new();
     let mut length = key.len() + 2;
     for line in lines {
@@ -108,7 +117,7 @@ fn chunk(key: &str, lines: &[RingMember]) -> Result<(String, usize), ReportError
         length += quoted.len() + 1;
         if length > keys::LONGEST_VALUE {
             if texts.is_empty() {
-                return Err(ReportError::TooLong { key: key.to_owned(), length });
+                return Ok(None);
             }
             break;
         }
@@ -116,7 +125,7 @@ fn chunk(key: &str, lines: &[RingMember]) -> Result<(String, usize), ReportError
     }
     let taken = texts.len();
     serde_json::to_string(&texts)
-        .map(|text| (text, taken))
+        .map(|text| Some((text, taken)))
         .map_err(|e| ReportError::Value { key: key.to_owned(), why: e.to_string() })
 }
 

@@ -93,6 +93,18 @@ const SHARDS: &[Shard] = &[
         argv: &["cargo", "test", "-p", "simulation", "--test", "sandbox_cli"],
     },
     Shard {
+        name: "decoders",
+        shows: "every decoder of foreign bytes, on kept inputs and changed ones",
+        env: &[],
+        argv: &["cargo", "test", "-p", "simulation", "--test", "decoders"],
+    },
+    Shard {
+        name: "fuzz",
+        shows: "every decoder of foreign bytes under a fuzzer that sees the code, 15 s each",
+        env: &[],
+        argv: &["cargo", "run", "-p", "simulation", "--bin", "fuzz"],
+    },
+    Shard {
         name: "scenarios",
         shows: "the simulator's named scenarios",
         env: &[],

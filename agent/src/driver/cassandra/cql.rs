@@ -1,6 +1,6 @@
 //! One client connection to one node: it asks what this node knows, and goes to no other.
 
-use super::facts::{Gossip, Keyspace, Local, Peer, Rows, Stream};
+use super::rows::{Gossip, Keyspace, Local, Peer, Rows, Stream};
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;

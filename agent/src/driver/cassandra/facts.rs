@@ -1,5 +1,6 @@
 //! From the rows Cassandra shows to the words of the mesh. Pure: time comes in as an argument.
 
+use super::rows::{Gossip, Keyspace, Peer, Rows, Stream};
 use protocol::database::{DatabasePhase, Progress, RingMember, RingStatus};
 use protocol::id::DatabaseIdentity;
 use protocol::launcher::ProcessState;
@@ -7,62 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What one look by CQL brought.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Rows {
-    pub(super) local: Local,
-    pub(super) peers: Vec<Peer>,
-    pub(super) gossip: Vec<Gossip>,
-    pub(super) keyspaces: Vec<Keyspace>,
-    pub(super) streams: Vec<Stream>,
-}
-
-/// The row of `system.local`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Local {
-    pub(super) host_id: Option<String>,
-    pub(super) bootstrapped: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) schema: Option<String>,
-}
-
-/// A row of `system.peers_v2`: another member that owns a part of the ring.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) address: IpAddr,
-    pub(super) host_id: Option<String>,
-    pub(super) schema: Option<String>,
-}
-
-/// A row of `system_views.gossip_info`: what gossip holds of one address, ourselves included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gossip {
-    pub(super) address: IpAddr,
-    pub(super) generation: i32,
-    pub(super) heartbeat: i32,
-    pub(super) host_id: Option<String>,
-    /// `status_with_port`, or `status` where that is empty.
-    pub(super) status: Option<String>,
-    pub(super) schema: Option<String>,
-    pub(super) load: Option<String>,
-}
-
-/// A row of `system_schema.keyspaces`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Keyspace {
-    pub(super) replication: BTreeMap<String, String>,
-}
-
-/// A row of `system_views.streaming`: one transfer, also one that has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stream {
-    pub(super) status: Option<String>,
-    pub(super) done: i64,
-    pub(super) total: i64,
-}
-
 /// The words Cassandra gossips, as in its `VersionedValue`, before the first comma.
-pub(super) fn status(text: &str) -> RingStatus {
+fn status(text: &str) -> RingStatus {
     let word = text.split(',').next().unwrap_or_default();
     match word {
         "BOOT" | "BOOT_REPLACE" => RingStatus::Joining,
@@ -75,9 +22,36 @@ pub(super) fn status(text: &str) -> RingStatus {
     }
 }
 
+/// What the rows of one look say, as far as rows tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The ring, in order of identity.
+    pub ring: Vec<RingMember>,
+    /// Whether everybody in the ring has the same schema; `None` where this member's own is not told.
+    pub schema_agreed: Option<bool>,
+    /// The highest replication factor of any keyspace; `None` is unknown.
+    pub replication: Option<u32>,
+    /// The transfers under way, as one.
+    pub streaming: Option<Progress>,
+    /// The load this member reports, in bytes.
+    pub load: Option<u64>,
+}
+
+/// Reads the rows of one look. `now` is any clock of the looking process that does not go back.
+pub fn see(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> Seen {
+    let ring = ring(rows, now, heartbeats);
+    Seen {
+        schema_agreed: schema_agreed(rows, &ring),
+        replication: replication(&rows.keyspaces),
+        streaming: streaming(&rows.streams),
+        load: load(rows),
+        ring,
+    }
+}
+
 /// Who is alive, told from heartbeats that grow: Cassandra shows them, but not its own verdict.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heartbeats {
+pub struct Heartbeats {
     seen: BTreeMap<DatabaseIdentity, Heartbeat>,
 }
 
@@ -114,7 +88,7 @@ impl Heartbeats {
 }
 
 /// The ring as these rows show it, in order of identity.
-pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> Vec<RingMember> {
+fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> Vec<RingMember> {
     let own = rows.local.host_id.as_deref();
     let peer_at: BTreeMap<IpAddr, &Peer> = rows.peers.iter().map(|p| (p.address, p)).collect();
     // A member that came back under another address is for a while in gossip twice: its latest life counts.
@@ -172,7 +146,7 @@ pub(super) fn ring(rows: &Rows, now: Duration, heartbeats: &mut Heartbeats) -> V
 }
 
 /// Whether everybody in the ring has our schema. Members that left or said that they stop are not counted.
-pub(super) fn schema_agreed(rows: &Rows, ring: &[RingMember]) -> Option<bool> {
+fn schema_agreed(rows: &Rows, ring: &[RingMember]) -> Option<bool> {
     let own = rows.local.schema.as_deref()?;
     let counted: BTreeSet<&str> = ring
         .iter()
@@ -189,7 +163,7 @@ pub(super) fn schema_agreed(rows: &Rows, ring: &[RingMember]) -> Option<bool> {
 
 /// The highest replication factor of any keyspace, the database's own included: it refuses to let a member leave when
 /// `system_distributed` (3) would lose a replica. With several data centres, the highest of any one of them.
-pub(super) fn replication(keyspaces: &[Keyspace]) -> Option<u32> {
+fn replication(keyspaces: &[Keyspace]) -> Option<u32> {
     let mut highest = None;
     for keyspace in keyspaces {
         let class = keyspace.replication.get("class")?;
@@ -218,7 +192,7 @@ fn factor(text: &str) -> Option<u32> {
 }
 
 /// The transfers under way, as one.
-pub(super) fn streaming(streams: &[Stream]) -> Option<Progress> {
+fn streaming(streams: &[Stream]) -> Option<Progress> {
     let mut sum = None;
     for stream in streams {
         let ended = stream.status.as_deref().is_some_and(|s| {
@@ -234,7 +208,7 @@ pub(super) fn streaming(streams: &[Stream]) -> Option<Progress> {
 }
 
 /// What this member reports as its load.
-pub(super) fn load(rows: &Rows) -> Option<u64> {
+fn load(rows: &Rows) -> Option<u64> {
     let own = rows.local.host_id.as_deref()?;
     let row = rows.gossip.iter().find(|g| g.host_id.as_deref() == Some(own))?;
     // A decimal fraction of bytes; whole ones are as good.
@@ -243,7 +217,7 @@ pub(super) fn load(rows: &Rows) -> Option<u64> {
 
 /// The operation mode, known only to Java's management interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub enum Mode {
     /// Not in the ring yet.
     Starting,
     /// Takes data over.
@@ -263,7 +237,7 @@ pub(super) enum Mode {
 }
 
 /// Reads the mode from what `nodetool netstats` printed.
-pub(super) fn mode(printed: &str) -> Option<Mode> {
+pub fn mode(printed: &str) -> Option<Mode> {
     let word = printed.lines().find_map(|line| line.strip_prefix("Mode: "))?.trim();
     Some(match word {
         "STARTING" => Mode::Starting,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::driver::cassandra::rows::Local;
 use protocol::time::Millis;
 
 const OWN: &str = "aaaa";

@@ -8,22 +8,24 @@ mod cql;
 mod facts;
 mod java;
 mod render;
+pub mod rows;
 mod settings;
 mod tools;
 mod volume;
 pub mod yaml;
 
-pub use facts::{HEARTBEAT_MAY_REST, SILENCE_ALLOWED};
+pub use facts::{HEARTBEAT_MAY_REST, Heartbeats, Mode, SILENCE_ALLOWED, Seen, mode, see};
 pub use settings::{Ports, Run, Settings, Timing};
 
 use crate::driver::{
     BoxFuture, Driver, LocalStep, Look, MovedAside, RenderError, StartContext, ToolRunner, VolumeError,
 };
 use cql::Node;
-use facts::{Door, Heartbeats, Mode, Rows, Signs};
+use facts::{Door, Signs};
 use protocol::database::{DatabasePhase, DatabaseState, Disk, VolumeState};
 use protocol::id::DatabaseIdentity;
 use protocol::launcher::{DatabaseProgram, ProcessState, Program};
+use rows::Rows;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,10 +151,11 @@ impl Cassandra {
             self.ask_mode(memory, look.tools);
         }
         let mut state = DatabaseState::bare(DatabasePhase::Unknown);
-        let ring = rows.as_ref().map(|rows| facts::ring(rows, self.began.elapsed(), &mut memory.heartbeats));
+        let seen = rows.as_ref().map(|rows| see(rows, self.began.elapsed(), &mut memory.heartbeats));
         let own = rows.as_ref().and_then(|r| r.local.host_id.as_deref());
-        let own_status =
-            ring.as_ref().and_then(|ring| ring.iter().find(|m| Some(m.identity.as_str()) == own).map(|m| m.status));
+        let own_status = seen
+            .as_ref()
+            .and_then(|seen| seen.ring.iter().find(|m| Some(m.identity.as_str()) == own).map(|m| m.status));
         state.phase = facts::phase(&Signs {
             process: look.process,
             door,
@@ -167,15 +170,17 @@ impl Cassandra {
         if let Some(rows) = &rows {
             memory.identity = own.map(DatabaseIdentity::new);
             memory.version.clone_from(&rows.local.version);
-            state.schema_agreed = ring.as_deref().and_then(|ring| facts::schema_agreed(rows, ring));
-            state.replication = facts::replication(&rows.keyspaces);
-            state.streaming = facts::streaming(&rows.streams);
-            state.load = facts::load(rows);
+        }
+        if let Some(seen) = seen {
+            state.schema_agreed = seen.schema_agreed;
+            state.replication = seen.replication;
+            state.streaming = seen.streaming;
+            state.load = seen.load;
+            state.ring = Some(seen.ring);
         }
         // The same process keeps its identity and version also while it answers nothing.
         state.identity.clone_from(&memory.identity);
         state.version.clone_from(&memory.version);
-        state.ring = ring;
         state.disk = disk(&self.settings.volume);
         state
     }

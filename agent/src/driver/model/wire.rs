@@ -193,8 +193,12 @@ pub async fn read_frame<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpi
     if length > LONGEST_FRAME {
         return Err(too_long(length));
     }
-    let mut frame = vec![0; length];
-    stream.read_exact(&mut frame).await?;
+    // Memory for what has come, not for what is announced.
+    let mut frame = Vec::new();
+    stream.take(u64::from(u32::from_be_bytes(prefix))).read_to_end(&mut frame).await?;
+    if frame.len() < length {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
     serde_json::from_slice(&frame).map(Some).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
