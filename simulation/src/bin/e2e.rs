@@ -81,6 +81,22 @@ const SHARDS: &[Shard] = &[
         argv: &["cargo", "test", "-p", "simulation", "--test", "model_kubernetes"],
     },
     Shard {
+        name: "conformance",
+        shows: "the embedded API answers as a real Kubernetes did",
+        env: &[],
+        argv: &[
+            "cargo",
+            "test",
+            "-p",
+            "simulation",
+            "--test",
+            "conformance",
+            "--",
+            "the_model_answers_as_the_real_one_did",
+            "every_script_has_a_name_of_its_own_and_each_recorded_one_is_there",
+        ],
+    },
+    Shard {
         name: "model-database",
         shows: "the model database, and the conformance suite of drivers on it",
         env: &[],
@@ -142,7 +158,7 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "kubernetes",
-        shows: "the story on a real Kubernetes: KUBECONFIG's, or one at hand",
+        shows: "conformance and the story on a real Kubernetes: KUBECONFIG's, or one at hand",
         env: &[],
         argv: &[".ci/kubernetes"],
     },
