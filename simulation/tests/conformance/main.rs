@@ -6,7 +6,7 @@
 //! | `KUBECONFIG` | a real cluster; namespaces of their own are made in it and removed again |
 //! | `CONFORMANCE_RECORD` | what the real one answers is written down instead of compared |
 //! | `CONFORMANCE_ONLY` | only scripts whose name contains this text; nothing is written down then |
-//! | `CONFORMANCE_IMAGE` | an image with a shell, `sleep` and `true`, for the scripts of the kubelet; default `busybox:1.36` |
+//! | `CONFORMANCE_IMAGE` | an image with a shell, `sleep` and `true`, as the cluster pulls it or has it, such as `busybox:1.36` |
 //!
 //! `docs/conformance.md` tells what is compared, and how to add a script.
 
@@ -119,9 +119,13 @@ fn the_model_answers_as_the_real_one_did() {
 #[test]
 fn a_real_cluster_answers_as_recorded() {
     let records = std::env::var_os("CONFORMANCE_RECORD").is_some();
-    if std::env::var_os("KUBECONFIG").is_none_or(|value| value.is_empty()) {
-        assert!(!records, "CONFORMANCE_RECORD needs a Kubernetes: set KUBECONFIG");
-        not_shown("1 test: the scripts of conformance on a real Kubernetes: needs one: set KUBECONFIG");
+    // No cluster that merely happens to be configured is touched: the image is asked for, too.
+    let missing = ["KUBECONFIG", "CONFORMANCE_IMAGE"]
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_none_or(|value| value.is_empty()));
+    if let Some(missing) = missing {
+        assert!(!records, "CONFORMANCE_RECORD needs a Kubernetes and an image: set {missing}");
+        not_shown(&format!("1 test: the scripts of conformance on a real Kubernetes: set {missing}"));
         return;
     }
     let cluster = RealCluster::connect();

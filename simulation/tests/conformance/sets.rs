@@ -22,6 +22,7 @@ pub(crate) const SCRIPTS: &[Script] = &[
     ("a claim that is there already is used as it is", foreign_claim),
     ("a pod whose labels are changed is let go", released),
     ("a set counts what it has", counts),
+    ("a pod that goes is counted differently by each count", going),
     ("a set deleted in the foreground goes after its pods", foreground),
 ];
 
@@ -330,6 +331,29 @@ fn counts(run: &mut Run<'_>) {
     run.until("statefulsets/s", "nobody is available", STATUS, |answer| {
         seen(answer) && answer.body["status"]["availableReplicas"] == 0
     });
+}
+
+fn going(run: &mut Run<'_>) {
+    let mut object = set("s", 2);
+    // On a node that is not there: so a deletion has its grace, and nobody else says anything.
+    object["spec"]["template"]["spec"] = json!({
+        "nodeName": "nowhere",
+        "terminationGracePeriodSeconds": 300,
+        "containers": [{"name": "db", "image": "nothing:1"}],
+    });
+    run.given("statefulsets", object);
+    run.until_names("pods", &["s-0", "s-1"]);
+    make_ready(run, &["s-0", "s-1"]);
+    run.until("statefulsets/s", "both are ready", &["/status"], |answer| answer.body["status"]["readyReplicas"] == 2);
+    run.delete("pods/s-1", json!({})).go();
+    run.until("statefulsets/s", "one goes", &["/status"], |answer| answer.body["status"]["currentReplicas"] == 1);
+    scale(run, 1);
+    run.until("statefulsets/s", "that is seen", &["/status"], seen);
+    run.delete("pods/s-1", json!({"gracePeriodSeconds": 0})).go();
+    run.until("statefulsets/s", "it is gone", &["/status"], |answer| answer.body["status"]["replicas"] == 1);
+    run.delete("statefulsets/s", json!({"propagationPolicy": "Orphan"})).go();
+    run.until_gone("statefulsets/s");
+    run.delete("pods?gracePeriodSeconds=0", Value::Null).go();
 }
 
 fn foreground(run: &mut Run<'_>) {

@@ -366,9 +366,9 @@ impl<'a> SetPass<'a> {
 
     fn count(&mut self, pod: &Value) {
         self.counts.replicas += 1;
-        let sound = !is_terminating(pod);
-        self.counts.ready += i64::from(is_ready(pod) && sound);
-        self.counts.available += i64::from(self.is_available(pod) && sound);
+        // A pod that goes counts as ready for as long as it is, and to no revision any more.
+        self.counts.ready += i64::from(is_ready(pod));
+        self.counts.available += i64::from(self.is_available(pod));
         if !is_terminating(pod) {
             let revision = text(pod, &["metadata", "labels", REVISION_LABEL]);
             self.counts.current += i64::from(revision == self.current.name);
