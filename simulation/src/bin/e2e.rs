@@ -22,7 +22,8 @@ const LAST_WORD: Duration = Duration::from_secs(10);
     name = "cargo e2e",
     after_help = "\
 KUBECONFIG names the cluster of the shard `kubernetes`; it also needs PILOT_E2E_PILOT_IMAGE, and to show all of it
-PILOT_E2E_KILL_CONTAINER (see simulation/tests/kubernetes_story/main.rs).
+PILOT_E2E_KILL_CONTAINER (see simulation/tests/kubernetes_story/main.rs); conformance takes CONFORMANCE_IMAGE
+(see simulation/tests/conformance/main.rs).
 
 Exit codes: 0 nothing failed, though the last line may say that something was NOT SHOWN; 1 a shard failed; 2 the command
 line is wrong."
@@ -76,9 +77,22 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "model-kubernetes",
-        shows: "the embedded API against real clients and kubectl",
+        shows: "the embedded API against real clients and kubectl, and against what a real Kubernetes answered",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "model_kubernetes"],
+        // The shard `kubernetes` runs what is left out here.
+        argv: &[
+            "cargo",
+            "test",
+            "-p",
+            "simulation",
+            "--test",
+            "model_kubernetes",
+            "--test",
+            "conformance",
+            "--",
+            "--skip",
+            "a_real_cluster_answers_as_recorded",
+        ],
     },
     Shard {
         name: "model-database",
@@ -172,7 +186,7 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "kubernetes",
-        shows: "the story on a real Kubernetes: KUBECONFIG's, or one at hand",
+        shows: "conformance and the story on a real Kubernetes: KUBECONFIG's, or one at hand",
         env: &[],
         argv: &[".ci/kubernetes"],
     },
@@ -386,9 +400,9 @@ mod tests {
 
     /// The integration tests that this shard runs, as package and name.
     fn runs(shard: &Shard) -> Vec<(&str, &str)> {
-        // That script runs one test of cargo's, whatever else it prepares.
+        // That script runs two tests of cargo's, whatever else it prepares.
         if shard.argv == [".ci/kubernetes"] {
-            return vec![("simulation", "kubernetes_story")];
+            return vec![("simulation", "conformance"), ("simulation", "kubernetes_story")];
         }
         let after = |flag: &str| {
             let flag = flag.to_owned();

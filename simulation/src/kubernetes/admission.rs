@@ -63,7 +63,10 @@ pub(crate) fn on_update(kind: KindId, value: &mut Value) {
         KindId::PODS => default_pod_spec(field(value, "spec")),
         KindId::STATEFUL_SETS => default_stateful_set(value),
         KindId::CLAIMS => default_claim(value),
-        KindId::SECRETS => encode_string_data(value),
+        KindId::SECRETS => {
+            set_default(value, &["type"], "Opaque");
+            encode_string_data(value);
+        }
         _ => {}
     }
 }

@@ -29,8 +29,12 @@ pub enum Reason {
     TooManyRequests,
     /// 500
     InternalError,
+    /// 500 of which the server names no reason
+    Unnamed,
     /// 503
     ServiceUnavailable,
+    /// 504
+    Timeout,
 }
 
 impl Reason {
@@ -48,8 +52,9 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
             Self::TooManyRequests => 429,
-            Self::InternalError => 500,
+            Self::InternalError | Self::Unnamed => 500,
             Self::ServiceUnavailable => 503,
+            Self::Timeout => 504,
         }
     }
 
@@ -67,7 +72,9 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::TooManyRequests => "TooManyRequests",
             Self::InternalError => "InternalError",
+            Self::Unnamed => "",
             Self::ServiceUnavailable => "ServiceUnavailable",
+            Self::Timeout => "Timeout",
         }
     }
 }
@@ -84,6 +91,30 @@ pub(crate) struct Subject {
 impl Subject {
     fn qualified(&self) -> String {
         if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
+    }
+}
+
+/// One thing wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Where, as `spec.containers[0].image`.
+    pub(crate) field: String,
+    /// What; the first words say of which sort, as in real messages.
+    pub(crate) why: String,
+}
+
+impl Fault {
+    fn to_cause(&self) -> Value {
+        const SORTS: [(&str, &str); 5] = [
+            ("Forbidden", "FieldValueForbidden"),
+            ("Required value", "FieldValueRequired"),
+            ("Unsupported value", "FieldValueNotSupported"),
+            ("Duplicate value", "FieldValueDuplicate"),
+            ("Not found", "FieldValueNotFound"),
+        ];
+        let sort =
+            SORTS.iter().find(|(word, _)| self.why.starts_with(word)).map_or("FieldValueInvalid", |(_, sort)| sort);
+        json!({"reason": sort, "message": self.why, "field": self.field})
     }
 }
 
@@ -155,11 +186,33 @@ impl ApiError {
     }
 
     pub(crate) fn invalid(kind: &str, subject: &Subject, field: &str, why: &str) -> Self {
+        Self::invalid_in(kind, subject, &[Fault { field: field.to_owned(), why: why.to_owned() }])
+    }
+
+    /// One refusal for all that is wrong.
+    pub(crate) fn invalid_in(kind: &str, subject: &Subject, faults: &[Fault]) -> Self {
         let qualified = if subject.group.is_empty() { kind.to_owned() } else { format!("{kind}.{}", subject.group) };
-        let message = format!("{qualified} \"{}\" is invalid: {field}: {why}", subject.name);
+        let told: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.why)).collect();
+        let told = if let [only] = told.as_slice() { only.clone() } else { format!("[{}]", told.join(", ")) };
+        let message = format!("{qualified} \"{}\" is invalid: {told}", subject.name);
         let mut error = Self::about(Reason::Invalid, subject, message);
         error.details["kind"] = Value::from(kind);
-        error.details["causes"] = json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
+        error.details["causes"] = faults.iter().map(Fault::to_cause).collect::<Vec<_>>().into();
+        error
+    }
+
+    /// A query or an option that cannot be.
+    pub(crate) fn invalid_option(kind: &str, field: &str, why: &str) -> Self {
+        Self::invalid(kind, &Subject::default(), field, why)
+    }
+
+    /// A revision that the server has not come to.
+    pub(crate) fn too_new(wanted: u64, newest: u64) -> Self {
+        let mut error = Self::new(Reason::Timeout, format!("Too large resource version: {wanted}, current: {newest}"));
+        error.details = json!({
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        });
         error
     }
 
@@ -172,9 +225,11 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason.word(),
             "code": self.reason.code(),
         });
+        if !self.reason.word().is_empty() {
+            status["reason"] = Value::from(self.reason.word());
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

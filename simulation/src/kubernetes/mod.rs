@@ -34,7 +34,7 @@ pub use api::{DeleteOptions, ModelApi, Propagation};
 pub use audit::{Audit, AuditEntry, Counters};
 pub use error::{ApiError, Reason};
 pub use faults::{Fate, Faults, Matcher, RuleId, Verdict};
-pub use request::{Body, Method, PatchKind, Request, Response};
+pub use request::{Body, Method, Page, PatchKind, Request, Response};
 pub use resource::{KindId, Resource};
 pub use selector::Selector;
 pub use store::Store;

@@ -203,6 +203,16 @@ impl Ownership {
     }
 }
 
+impl Ownership {
+    /// Whether both say the same of every manager; when it was last said, and in which order, is no difference.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let owns = |entry: &Entry, of: &Self| {
+            of.entries.iter().any(|own| own.manager == entry.manager && own.fields == entry.fields)
+        };
+        self.entries.len() == other.entries.len() && self.entries.iter().all(|entry| owns(entry, other))
+    }
+}
+
 impl Manager {
     fn shown(&self) -> String {
         let mut shown = format!("\"{}\"", self.name);

@@ -28,17 +28,16 @@ pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiErro
         match operation.get("op").and_then(Value::as_str).unwrap_or("") {
             "add" => add(value, path, given())?,
             "remove" => {
-                take(value, path)?;
+                // Real servers do not mind that what is to go is not there, where its parent is a map.
+                if value.pointer(path).is_some() || !is_in_a_map(value, path) {
+                    take(value, path)?;
+                }
             }
             "replace" => {
-                if value.pointer(path).is_none() {
-                    return Err(unprocessable(&format!(
-                        "replace operation does not apply: doc is missing path: {path}"
-                    )));
-                }
                 match value.pointer_mut(path) {
                     Some(place) => *place = given(),
-                    None => return Err(unprocessable(&format!("doc is missing path: {path}"))),
+                    // Real servers do as if it had been there, where its parent is a map.
+                    None => add(value, path, given())?,
                 }
             }
             "move" => {
@@ -60,18 +59,20 @@ pub(crate) fn json_patch(value: &mut Value, patch: &Value) -> Result<(), ApiErro
                 }
             }
             other => {
-                return Err(ApiError::bad_request(format!("unexpected kind of JSON patch operation: {other:?}")));
+                return Err(unprocessable(&format!("unexpected kind of JSON patch operation: {other:?}")));
             }
         }
     }
     Ok(())
 }
 
-/// What real servers answer; the cause is in the details, where `kubectl` does not look either.
+/// What real servers answer, and the cause, which they keep to themselves.
 fn unprocessable(cause: &str) -> ApiError {
-    let mut error = ApiError::new(Reason::Invalid, "the server rejected our request due to an error in our request");
-    error.details = serde_json::json!({"causes": [{"reason": "JSONPatch", "message": cause}]});
-    error
+    ApiError::new(Reason::Invalid, format!("the server rejected our request due to an error in our request: {cause}"))
+}
+
+fn is_in_a_map(value: &Value, path: &str) -> bool {
+    path.rsplit_once('/').and_then(|(parent, _)| value.pointer(parent)).is_some_and(Value::is_object)
 }
 
 fn split(path: &str) -> Result<(&str, String), ApiError> {
@@ -186,8 +187,10 @@ fn merge_list(field: &str, place: &mut Value, new: &[Value]) {
     let plain: Vec<Value> = new.iter().filter(|item| item.get("$patch").is_none()).cloned().collect();
     if !replaces && is_set(field) {
         let items = super::json::list(place, &[]).to_vec();
-        let added = plain.into_iter().filter(|item| !items.contains(item)).collect::<Vec<_>>();
-        *place = Value::Array(items.into_iter().chain(added).collect());
+        // What is new comes first, as real servers have it.
+        let mut merged: Vec<Value> = plain.into_iter().filter(|item| !items.contains(item)).collect();
+        merged.extend(items);
+        *place = Value::Array(merged);
         return;
     }
     // Strategic merge goes by the first key alone: a container port is its number, whatever the protocol.
@@ -196,6 +199,7 @@ fn merge_list(field: &str, place: &mut Value, new: &[Value]) {
         *place = Value::Array(plain);
         return;
     };
+    let mut added = Vec::new();
     for change in new {
         let key = element_key(change, keys);
         let position = items.iter().position(|item| element_key(item, keys) == key);
@@ -205,9 +209,11 @@ fn merge_list(field: &str, place: &mut Value, new: &[Value]) {
             }
             (None, Some("delete")) => {}
             (Some(position), _) => strategic_merge_patch(&mut items[position], change),
-            (None, _) => items.push(change.clone()),
+            (None, _) => added.push(change.clone()),
         }
     }
+    // What is new comes first, as real servers have it.
+    items.splice(0..0, added);
 }
 
 /// Elements named by `order` come first and in that order, the others keep theirs.
@@ -249,7 +255,7 @@ mod tests {
     fn a_failed_test_is_422() {
         let error = json_patch(&mut json!({"a": 1}), &json!([{"op": "test", "path": "/a", "value": 2}]));
         assert_eq!(error.expect_err("differs").reason.code(), 422);
-        let error = json_patch(&mut json!({}), &json!([{"op": "replace", "path": "/a", "value": 2}]));
+        let error = json_patch(&mut json!({}), &json!([{"op": "replace", "path": "/a/b", "value": 2}]));
         assert_eq!(error.expect_err("absent").reason.code(), 422);
     }
 
@@ -279,7 +285,7 @@ mod tests {
             value,
             json!({"containers": [
                 {"name": "c"},
-                {"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
             ]})
         );
     }

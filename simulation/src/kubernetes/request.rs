@@ -215,6 +215,8 @@ pub enum Body {
         api_version: String,
         /// The store's revision when it was read.
         revision: u64,
+        /// Where it goes on, where this is not all of it.
+        page: Option<Page>,
         /// The objects, by namespace and name.
         items: Vec<Arc<Value>>,
     },
@@ -230,10 +232,10 @@ impl Body {
     pub fn to_value(&self) -> Value {
         match self {
             Self::Object(object) => Value::clone(object),
-            Self::List { kind, api_version, revision, items } => serde_json::json!({
+            Self::List { kind, api_version, revision, page, items } => serde_json::json!({
                 "kind": kind,
                 "apiVersion": api_version,
-                "metadata": {"resourceVersion": revision.to_string()},
+                "metadata": list_metadata(*revision, page.as_ref()),
                 "items": items.iter().map(|item| Value::clone(item)).collect::<Vec<_>>(),
             }),
             Self::Made(value) => value.clone(),
@@ -252,15 +254,35 @@ impl Body {
     }
 }
 
+/// Where a list that came in part goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// What to send as `continue`.
+    pub token: String,
+    /// How many are left; not told where a selector was asked for.
+    pub remaining: Option<usize>,
+}
+
+fn list_metadata(revision: u64, page: Option<&Page>) -> Value {
+    let mut metadata = serde_json::json!({"resourceVersion": revision.to_string()});
+    if let Some(page) = page {
+        metadata["continue"] = Value::from(page.token.clone());
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = Value::from(remaining);
+        }
+    }
+    metadata
+}
+
 impl Serialize for Body {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Object(object) => object.serialize(serializer),
-            Self::List { kind, api_version, revision, items } => {
+            Self::List { kind, api_version, revision, page, items } => {
                 let mut map = serializer.serialize_map(Some(4))?;
                 map.serialize_entry("kind", kind)?;
                 map.serialize_entry("apiVersion", api_version)?;
-                map.serialize_entry("metadata", &serde_json::json!({"resourceVersion": revision.to_string()}))?;
+                map.serialize_entry("metadata", &list_metadata(*revision, page.as_ref()))?;
                 map.serialize_entry("items", &items.iter().map(AsRef::as_ref).collect::<Vec<&Value>>())?;
                 map.end()
             }

@@ -123,7 +123,13 @@ const EVENTS_KEPT: usize = 1000;
 /// The kinds every model serves, at the indices of the constants above.
 pub(crate) fn built_in() -> Vec<Resource> {
     vec![
-        Resource { status: true, returns_deleted: true, short_names: short(&["po"]), ..row("", "v1", "Pod", "pods") },
+        Resource {
+            status: true,
+            generation: true,
+            returns_deleted: true,
+            short_names: short(&["po"]),
+            ..row("", "v1", "Pod", "pods")
+        },
         Resource {
             status: true,
             returns_deleted: true,

@@ -85,6 +85,11 @@ impl Selector {
             && self.fields.iter().all(|requirement| requirement.holds(object))
     }
 
+    /// The paths of the fields asked for.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = String> + '_ {
+        self.fields.iter().map(|field| field.path.join("."))
+    }
+
     /// The one name the fields ask for, where they do: a shortcut for lookups.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -99,6 +104,21 @@ impl Selector {
 
 impl Requirement {
     fn parse(part: &str) -> Result<Self, ApiError> {
+        let read = Self::read(part)?;
+        let (key, values) = match &read {
+            Self::In(key, values) | Self::NotIn(key, values) => (key, values.as_slice()),
+            Self::Exists(key) | Self::Absent(key) => (key, &[][..]),
+        };
+        if !is_qualified_name(key) || !values.iter().all(|value| is_label_value(value)) {
+            return Err(ApiError::bad_request(format!("unable to parse requirement: {part}")));
+        }
+        Ok(read)
+    }
+
+    fn read(part: &str) -> Result<Self, ApiError> {
+        if let Some(other) = Self::compared(part) {
+            return Ok(other);
+        }
         let unreadable = || ApiError::bad_request(format!("unable to parse requirement: {part}"));
         if let Some((key, values)) = part.split_once(" notin ") {
             return Ok(Self::NotIn(key.trim().to_owned(), set_of(values).ok_or_else(unreadable)?));
@@ -116,6 +136,12 @@ impl Requirement {
             return Ok(Self::Absent(key.trim().to_owned()));
         }
         if part.contains(char::is_whitespace) { Err(unreadable()) } else { Ok(Self::Exists(part.to_owned())) }
+    }
+
+    /// `key>1`: no label a mesh uses is a number, so such a requirement selects nothing here.
+    fn compared(part: &str) -> Option<Self> {
+        let (key, number) = part.split_once(['<', '>'])?;
+        number.trim().parse::<i64>().ok().map(|_| Self::In(key.trim().to_owned(), Vec::new()))
     }
 
     fn holds(&self, labels: Option<&Value>) -> bool {
@@ -151,6 +177,27 @@ impl FieldRequirement {
         };
         same == self.equal
     }
+}
+
+/// `app` or `pilotmesh.io/member`: the key of a label, an annotation or a finalizer.
+pub(crate) fn is_qualified_name(text: &str) -> bool {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
+    let prefix_can_be = prefix.is_none_or(|prefix| {
+        !prefix.is_empty()
+            && prefix.len() <= 253
+            && prefix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+    });
+    prefix_can_be && !name.is_empty() && is_label_value(name)
+}
+
+/// What the value of a label may be; nothing is one.
+pub(crate) fn is_label_value(text: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_alphanumeric();
+    text.is_empty()
+        || (text.len() <= 63
+            && text.chars().all(|c| is_end(c) || matches!(c, '-' | '_' | '.'))
+            && text.starts_with(is_end)
+            && text.ends_with(is_end))
 }
 
 fn set_of(text: &str) -> Option<Vec<String>> {

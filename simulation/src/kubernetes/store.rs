@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::error::ApiError;
 use super::json::{at, object, remove, set};
 use super::ownership::Ownership;
 use super::resource::KindId;
@@ -139,6 +140,30 @@ impl Store {
             }
             None => Box::new(all.values().flat_map(BTreeMap::values).map(|stored| &stored.object)),
         }
+    }
+
+    /// The objects of a kind as they were at a revision, by namespace and name.
+    ///
+    /// # Errors
+    /// 410 where the changes since are not all remembered.
+    pub(crate) fn list_at(
+        &self,
+        kind: KindId,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Value>>, ApiError> {
+        let key = |object: &Value| (super::json::namespace(object).to_owned(), super::json::name(object).to_owned());
+        let mut objects: BTreeMap<(String, String), Arc<Value>> =
+            self.list(kind, namespace).map(|object| (key(object), Arc::clone(object))).collect();
+        let is_meant =
+            |entry: &&Revision| entry.kind == kind && namespace.is_none_or(|namespace| namespace == entry.namespace);
+        for entry in self.log.back_to(revision)?.filter(is_meant) {
+            match &entry.previous {
+                Some(previous) => objects.insert(key(&entry.object), Arc::clone(previous)),
+                None => objects.remove(&key(&entry.object)),
+            };
+        }
+        Ok(objects.into_values().collect())
     }
 
     /// How many objects of a kind there are.

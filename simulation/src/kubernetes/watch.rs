@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, Reason};
+use super::json::set;
 use super::resource::KindId;
 use super::selector::Selector;
 
@@ -86,6 +87,14 @@ impl RevisionLog {
             self.entries.pop_front();
         }
         self.compacted = self.compacted.max(revision);
+    }
+
+    /// The changes after `revision`, newest first.
+    ///
+    /// # Errors
+    /// 410 where they are not all remembered.
+    pub(crate) fn back_to(&self, revision: u64) -> Result<impl Iterator<Item = &Revision>, ApiError> {
+        self.since(revision).map(|changes| changes.collect::<Vec<_>>().into_iter().rev())
     }
 
     fn since(&self, revision: u64) -> Result<impl Iterator<Item = &Revision>, ApiError> {
@@ -216,7 +225,12 @@ impl WatchCursor {
             (Change::Deleted, _, true) | (Change::Deleted, true, false) => event(Change::Deleted, &entry.object),
             (Change::Added | Change::Modified, false, true) => event(Change::Added, &entry.object),
             (Change::Added | Change::Modified, true, true) => event(Change::Modified, &entry.object),
-            (Change::Added | Change::Modified, true, false) => event(Change::Deleted, &entry.object),
+            // What leaves is told as it was while it was inside, at the revision at which it left.
+            (Change::Added | Change::Modified, true, false) => {
+                let mut last = entry.previous.as_deref().unwrap_or(&entry.object).clone();
+                set(&mut last, &["metadata", "resourceVersion"], entry.revision.to_string());
+                event(Change::Deleted, &Arc::new(last))
+            }
             (Change::Added | Change::Modified | Change::Deleted, false, false)
             | (Change::Bookmark | Change::Error, _, _) => None,
         }

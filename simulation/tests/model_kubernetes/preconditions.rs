@@ -182,7 +182,7 @@ fn server_side_apply_conflicts_by_field_revision_and_identity() {
     let mut foreign = map("a", "2");
     foreign["metadata"]["uid"] = json!("other");
     assert_eq!(cluster.apply(&path, "pilot", foreign).status, 422);
-    assert_eq!(cluster.patch(&path, PatchKind::Apply, map("a", "2")).status, 400, "a manager must be named");
+    assert_eq!(cluster.patch(&path, PatchKind::Apply, map("a", "2")).status, 422, "a manager must be named");
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_list_or_watch_from_the_future_waits_and_one_from_a_compacted_past_is_410() 
     let mut cluster = Cluster::new();
     let first = cluster.create(MAPS, map("a", "1"));
     cluster.create(MAPS, map("b", "1"));
-    assert_eq!(cluster.get(&format!("{MAPS}?resourceVersion=999999")).status, 503);
+    assert_eq!(cluster.get(&format!("{MAPS}?resourceVersion=999999")).status, 504);
     cluster.api.compact(u64::MAX);
     cluster.create(MAPS, map("c", "1"));
     let answer = cluster.get(&format!("{MAPS}?watch=true&resourceVersion={}", revision(&first)));
@@ -394,4 +394,54 @@ fn events_are_one_under_two_names() {
         cluster.create(path, json!({"metadata": {"name": format!("n-{index}")}}));
     }
     assert!(cluster.names(path).len() <= 1100);
+}
+
+#[test]
+fn pages_go_on_in_the_list_they_began_and_an_exact_revision_is_told_as_it_was() {
+    let mut cluster = Cluster::new();
+    for name in ["a", "b", "c"] {
+        cluster.create(MAPS, map(name, "1"));
+    }
+    let first = cluster.read(&format!("{MAPS}?limit=1"));
+    assert_eq!(first["metadata"]["remainingItemCount"], 2);
+    cluster.delete(&format!("{MAPS}/b"), json!({}));
+    cluster.put(&format!("{MAPS}/c"), map("c", "2"));
+    cluster.create(MAPS, map("d", "1"));
+    let token = first["metadata"]["continue"].as_str().expect("more to come").to_owned();
+    let rest = cluster.read(&format!("{MAPS}?continue={token}"));
+    let told: Vec<(&Value, &Value)> = rest["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| (&item["metadata"]["name"], &item["data"]["key"]))
+        .collect();
+    assert_eq!(told, [(&json!("b"), &json!("1")), (&json!("c"), &json!("1"))]);
+    let then = format!("resourceVersion={}&resourceVersionMatch=Exact", revision(&first));
+    assert_eq!(cluster.names(&format!("{MAPS}?{then}")), ["a", "b", "c"]);
+    cluster.api.compact(u64::MAX);
+    assert_eq!(cluster.get(&format!("{MAPS}?continue={token}")).status, 410);
+}
+
+#[test]
+fn a_body_of_a_deletion_hides_its_query() {
+    let mut cluster = Cluster::new();
+    cluster.create(MAPS, map("a", "1"));
+    assert_eq!(cluster.delete(&format!("{MAPS}/a?dryRun=All"), Value::Null).status, 200);
+    assert_eq!(cluster.get(&format!("{MAPS}/a")).status, 200);
+    assert_eq!(cluster.delete(&format!("{MAPS}/a?dryRun=All"), json!({})).status, 200);
+    assert_eq!(cluster.get(&format!("{MAPS}/a")).status, 404);
+}
+
+#[test]
+fn the_last_finalizer_takes_the_object_along_without_a_change_of_its_own() {
+    let mut cluster = Cluster::new();
+    let mut held = map("a", "1");
+    held["metadata"]["finalizers"] = json!(["conformance.test/one"]);
+    cluster.create(MAPS, held);
+    let going = cluster.delete(&format!("{MAPS}/a"), json!({})).value();
+    let answer = cluster.get(&format!("{MAPS}?watch=true&resourceVersion={}", revision(&going)));
+    let simulation::kubernetes::Body::Watch(mut cursor) = answer.body else { panic!("a watch") };
+    cluster.patch(&format!("{MAPS}/a"), PatchKind::Merge, json!({"metadata": {"finalizers": null}}));
+    let events: Vec<&str> = cluster.api.poll_watch(&mut cursor, 10).iter().map(|event| event.change.word()).collect();
+    assert_eq!(events, ["DELETED"]);
 }

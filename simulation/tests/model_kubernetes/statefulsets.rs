@@ -71,7 +71,8 @@ fn a_deleted_pod_ends_gracefully_and_returns_under_its_name_only_when_the_old_ob
     cluster.delete(&format!("{PODS}/s-0"), json!({}));
     cluster.settle();
     assert_eq!(uid(&cluster.read(&format!("{PODS}/s-0"))), uid(&first), "terminating, not replaced");
-    assert_eq!(cluster.read(&format!("{SETS}/s"))["status"]["readyReplicas"], 0);
+    let status = cluster.read(&format!("{SETS}/s"))["status"].clone();
+    assert_eq!((status["readyReplicas"].clone(), status["currentReplicas"].clone()), (json!(1), json!(null)));
     cluster.finish_deletion("s-0");
     cluster.settle();
     assert_ne!(uid(&cluster.read(&format!("{PODS}/s-0"))), uid(&first));
@@ -97,7 +98,7 @@ fn a_deletion_cannot_be_withdrawn_by_raising_the_size() {
 }
 
 #[test]
-fn on_delete_never_rolls_and_its_current_revision_stays() {
+fn on_delete_never_rolls_and_its_current_revision_stays_until_all_are_new() {
     let mut cluster = Cluster::with_node();
     cluster.create(SETS, stateful_set("s", 2, |_| {}));
     cluster.settle();
@@ -109,7 +110,7 @@ fn on_delete_never_rolls_and_its_current_revision_stays() {
     cluster.settle();
     let status = cluster.read(&format!("{SETS}/s"))["status"].clone();
     assert_ne!(status["currentRevision"], status["updateRevision"]);
-    assert_eq!((status["updatedReplicas"].clone(), status["currentReplicas"].clone()), (json!(0), json!(2)));
+    assert_eq!((status["updatedReplicas"].clone(), status["currentReplicas"].clone()), (json!(null), json!(2)));
     assert_eq!(cluster.read(&format!("{PODS}/s-0"))["spec"]["containers"][0]["image"], "db:1");
     cluster.delete(&format!("{PODS}/s-0"), json!({}));
     cluster.finish_deletion("s-0");
@@ -296,6 +297,42 @@ fn with_the_server_away_no_controller_acts() {
     cluster.api.faults_mut().set_outage(false);
     cluster.settle();
     assert_eq!(cluster.names(PODS), ["s-0"]);
+}
+
+#[test]
+fn pods_of_a_set_deleted_alone_are_adopted_by_the_next_of_its_name() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 2, |_| {}));
+    cluster.settle();
+    let pod = cluster.read(&format!("{PODS}/s-0"));
+    cluster.delete(&format!("{SETS}/s"), json!({"propagationPolicy": "Orphan"}));
+    cluster.settle();
+    assert!(cluster.read(&format!("{PODS}/s-0"))["metadata"]["ownerReferences"].is_null());
+    let next = cluster.create(SETS, stateful_set("s", 2, |_| {}));
+    cluster.settle();
+    let adopted = cluster.read(&format!("{PODS}/s-0"));
+    assert_eq!(uid(&adopted), uid(&pod));
+    assert_eq!(adopted["metadata"]["ownerReferences"][0]["uid"], uid(&next));
+    let relabelled = json!({"metadata": {"labels": {"app": "other"}}});
+    cluster.patch(&format!("{PODS}/s-1"), PatchKind::Merge, relabelled);
+    cluster.settle();
+    assert!(cluster.read(&format!("{PODS}/s-1"))["metadata"]["ownerReferences"].is_null(), "let go");
+}
+
+#[test]
+fn a_pod_is_available_when_it_has_been_ready_for_as_long_as_the_set_asks() {
+    let mut cluster = Cluster::with_node();
+    cluster.create(SETS, stateful_set("s", 1, |set| set["spec"]["minReadySeconds"] = json!(30)));
+    cluster.settle();
+    let since = cluster.now.rfc3339();
+    let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": since}]);
+    cluster.set_pod_status("s-0", json!({"phase": "Running", "conditions": ready}));
+    cluster.settle();
+    let available = |cluster: &mut Cluster| cluster.read(&format!("{SETS}/s"))["status"]["availableReplicas"].clone();
+    assert_eq!(available(&mut cluster), 0);
+    cluster.now = cluster.now.after(std::time::Duration::from_secs(30));
+    cluster.settle();
+    assert_eq!(available(&mut cluster), 1);
 }
 
 #[test]

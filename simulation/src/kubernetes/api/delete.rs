@@ -54,9 +54,10 @@ impl DeleteOptions {
             ("Orphan", _) | ("", Some(Value::Bool(true))) => Propagation::Orphan,
             ("Background" | "", _) => Propagation::Background,
             (other, _) => {
-                return Err(ApiError::bad_request(format!(
-                    "invalid propagationPolicy {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-                )));
+                let why = format!(
+                    "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                );
+                return Err(ApiError::invalid_option("DeleteOptions", "propagationPolicy", &why));
             }
         };
         Ok(Self {
@@ -116,9 +117,6 @@ impl ModelApi {
         {
             return Err(ApiError::revision_precondition(&subject, wanted, revision));
         }
-        if call.dry_run {
-            return Ok((200, Body::Object(old)));
-        }
         let grace = self.grace(call.kind, &old, options);
         let mut new = Value::clone(&old);
         if is_terminating(&old) {
@@ -132,11 +130,14 @@ impl ModelApi {
             mark(&mut new, ModelTime(deadline.0.saturating_sub(taken)), grace);
         } else {
             add_propagation_finalizer(&mut new, options.propagation);
-            if options.propagation != Propagation::Background {
+            if options.propagation != Propagation::Background && !call.dry_run {
                 self.store.hint_garbage();
             }
             let seconds = u64::try_from(grace).unwrap_or(0);
             mark(&mut new, now.after(Duration::from_secs(seconds)), grace);
+            if call.kind == KindId::NAMESPACES {
+                super::super::json::remove(&mut new, &["metadata", "deletionGracePeriodSeconds"]);
+            }
             if row.generation {
                 let generation = number(&old, &["metadata", "generation"]).unwrap_or(0) + 1;
                 set(&mut new, &["metadata", "generation"], generation);
@@ -146,20 +147,28 @@ impl ModelApi {
             }
         }
         if may_go(call.kind, &new) {
-            return Ok((200, self.remove_now(call.kind, &call.namespace, &call.name, &old)));
+            if !call.dry_run {
+                self.store.remove(call.kind, &call.namespace, &call.name);
+            }
+            // Only what can be given a grace is marked before it goes.
+            let last = if call.kind == KindId::PODS { Arc::new(new) } else { old };
+            return Ok((200, self.removed(call.kind, &call.name, last)));
+        }
+        if call.dry_run {
+            return Ok((200, Body::Made(new)));
         }
         let ownership = Arc::clone(&stored.ownership);
         let stored = self.store.replace(call.kind, &call.namespace, &call.name, new, ownership);
         Ok((200, Body::Object(stored)))
     }
 
-    fn remove_now(&mut self, kind: KindId, namespace: &str, name: &str, old: &Arc<Value>) -> Body {
-        let removed = self.store.remove(kind, namespace, name);
+    /// What a deletion that is done answers: of some kinds the object with its marks, of the rest a word.
+    fn removed(&self, kind: KindId, name: &str, last: Arc<Value>) -> Body {
         let row = &self.resources[kind.0];
         if row.returns_deleted {
-            return Body::Object(removed.unwrap_or_else(|| Arc::clone(old)));
+            return Body::Object(last);
         }
-        let mut details = json!({"name": name, "kind": row.plural, "uid": uid(old)});
+        let mut details = json!({"name": name, "kind": row.plural, "uid": uid(&last)});
         if !row.group.is_empty() {
             set(&mut details, &["group"], row.group.to_string());
         }
@@ -177,7 +186,7 @@ impl ModelApi {
         if text(old, &["spec", "nodeName"]).is_empty() || ended {
             return 0;
         }
-        options.grace_period_seconds.unwrap_or_else(|| grace_of(old)).max(0)
+        options.grace_period_seconds.map_or_else(|| grace_of(old), shortest_if_negative)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one request, spelled out")]
@@ -194,24 +203,37 @@ impl ModelApi {
         let selector = Selector::parse(labels, fields)?;
         let place = Some(namespace).filter(|namespace| !namespace.is_empty());
         let stored = self.resources[kind.0].stored_as.unwrap_or(kind);
-        let targets: Vec<(String, String)> = self
-            .store
-            .list(stored, place)
-            .filter(|object| selector.matches(object))
-            .map(|object| (super::super::json::namespace(object).to_owned(), name(object).to_owned()))
-            .collect();
-        for (namespace, name) in targets {
-            self.execute(now, Call::new(user, stored, &namespace, &name, Verb::Delete, options.clone()))?;
+        super::read::check_fields(&self.resources[stored.0], &selector)?;
+        let items: Vec<Arc<Value>> =
+            self.store.list(stored, place).filter(|object| selector.matches(object)).cloned().collect();
+        for target in &items {
+            let place = super::super::json::namespace(target);
+            self.execute(now, Call::new(user, stored, place, name(target), Verb::Delete, options.clone()))?;
         }
-        Ok((200, Body::Made(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))))
+        let row = &self.resources[stored.0];
+        Ok((
+            200,
+            Body::List {
+                kind: format!("{}List", row.kind),
+                api_version: row.api_version(),
+                revision: self.store.revision(),
+                page: None,
+                items,
+            },
+        ))
     }
 }
 
 /// The new grace of an object already terminating, where it is shorter than the one in force.
 fn shorter_grace(old: &Value, options: &DeleteOptions) -> Option<i64> {
     let before = number(old, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
-    let wanted = options.grace_period_seconds?.max(0);
-    (wanted < before || (before == 0 && wanted == 0)).then_some(wanted)
+    let wanted = shortest_if_negative(options.grace_period_seconds?);
+    (wanted < before).then_some(wanted)
+}
+
+/// A grace below nothing is the shortest there is, not none.
+fn shortest_if_negative(grace: i64) -> i64 {
+    if grace < 0 { 1 } else { grace }
 }
 
 fn mark(value: &mut Value, deadline: ModelTime, grace: i64) {

@@ -20,6 +20,13 @@ impl ModelApi {
             .get(KindId::PODS, &call.namespace, &call.name)
             .cloned()
             .ok_or_else(|| ApiError::not_found(&subject))?;
+        let named = text(&call.body, &["metadata", "name"]);
+        if !named.is_empty() && named != call.name {
+            return Err(ApiError::bad_request(format!(
+                "the name in the eviction ({named}) does not match the name on the URL ({})",
+                call.name
+            )));
+        }
         let options = DeleteOptions::parse(call.body.get("deleteOptions").unwrap_or(&Value::Null))?;
         let phase = text(&pod, &["status", "phase"]);
         let skips = is_terminating(&pod) || matches!(phase, "Succeeded" | "Failed" | "Pending" | "");
@@ -48,7 +55,7 @@ impl ModelApi {
             [budget] => budget,
             _ => {
                 return Err(ApiError::new(
-                    Reason::InternalError,
+                    Reason::Unnamed,
                     "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
                 ));
             }

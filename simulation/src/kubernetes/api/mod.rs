@@ -3,6 +3,7 @@
 mod delete;
 mod discovery;
 mod evict;
+mod list;
 mod read;
 mod route;
 mod scale;
@@ -317,16 +318,19 @@ impl ModelApi {
         let manager = match parameters.remove("fieldManager").filter(|manager| !manager.is_empty()) {
             Some(manager) => manager,
             None if applies => {
-                return Err(ApiError::bad_request(
-                    "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+                return Err(ApiError::invalid_option(
+                    "PatchOptions",
+                    "fieldManager",
+                    "Required value: is required for apply patch",
                 ));
             }
             None if request.agent.is_empty() => "unknown".to_owned(),
             None => request.agent,
         };
         let mut body = request.body;
-        // Deletion reads its options from the body, or from the query as curl users write them.
-        if verb == Verb::Delete {
+        // Deletion reads its options from the body, or where there is none from the query.
+        let hides_query = verb == Verb::Delete && !body.is_null();
+        if verb == Verb::Delete && !hides_query {
             if let Some(grace) = parameters.get("gracePeriodSeconds").and_then(|text| text.parse::<i64>().ok()) {
                 super::json::set_default(&mut body, &["gracePeriodSeconds"], grace);
             }
@@ -334,9 +338,19 @@ impl ModelApi {
                 super::json::set_default(&mut body, &["propagationPolicy"], policy.clone());
             }
         }
-        let dry_run = parameters.get("dryRun").is_some_and(|value| value == "All")
-            || body.get("dryRun").is_some_and(|value| *value == json!(["All"]));
+        let dry_run = match parameters.get("dryRun").filter(|_| !hides_query).map(String::as_str) {
+            Some("All") => true,
+            Some(other) => {
+                let why = format!("Unsupported value: {other:?}: supported values: \"All\"");
+                return Err(ApiError::invalid_option("Options", "dryRun", &why));
+            }
+            None => body.get("dryRun").is_some_and(|value| *value == json!(["All"])),
+        };
         let force = parameters.get("force").is_some_and(|value| value == "true");
+        if force && !applies {
+            let why = "Forbidden: may not be specified for non-apply patch";
+            return Err(ApiError::invalid_option("PatchOptions", "force", why));
+        }
         if name.is_empty() && verb == Verb::Delete {
             let labels = parameters.get("labelSelector").map_or("", String::as_str);
             let fields = parameters.get("fieldSelector").map_or("", String::as_str);

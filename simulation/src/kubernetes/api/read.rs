@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::error::{ApiError, Reason};
 use super::super::events;
 use super::super::request::{Body, Request};
-use super::super::resource::KindId;
+use super::super::resource::{KindId, Resource};
 use super::super::selector::Selector;
 use super::super::time::ModelTime;
 use super::super::watch::WatchCursor;
@@ -33,50 +33,21 @@ impl ModelApi {
         let parameters = request.parameters();
         let parameter = |name: &str| parameters.get(name).map_or("", String::as_str);
         let selector = Selector::parse(parameter("labelSelector"), parameter("fieldSelector"))?;
-        let version = match parameter("resourceVersion") {
-            "" => None,
-            text => Some(text.parse::<u64>().map_err(|_| {
-                ApiError::bad_request(format!("Invalid value: {text:?}: resource version must be a number"))
-            })?),
-        };
-        if matches!(parameter("watch"), "true" | "1") {
-            let initial = parameter("sendInitialEvents") == "true";
-            let mut cursor = self.watch(kind, namespace, selector, version.filter(|_| !initial));
-            cursor.mark_initial_end = initial;
-            cursor.bookmarks = parameter("allowWatchBookmarks") == "true";
-            cursor.timeout_seconds = parameter("timeoutSeconds").parse().ok();
-            return Ok((200, Body::Watch(Box::new(cursor))));
+        check_fields(&self.resources[kind.0], &selector)?;
+        if !matches!(parameter("watch"), "true" | "1") {
+            return self.list_call(now, request, kind, namespace, &selector);
         }
-        if version.is_some_and(|version| version > self.store.revision()) {
-            let mut error = ApiError::new(
-                Reason::ServiceUnavailable,
-                format!(
-                    "Timeout: Too large resource version: {}, current: {}",
-                    version.unwrap_or_default(),
-                    self.store.revision()
-                ),
-            );
-            error.details = serde_json::json!({
-                "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-                "retryAfterSeconds": 1,
-            });
-            return Err(error);
+        let initial = parameter("sendInitialEvents") == "true";
+        if initial && parameter("resourceVersionMatch") != "NotOlderThan" {
+            let why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            return Err(ApiError::invalid_option("ListOptions", "resourceVersionMatch", why));
         }
-        let row = &self.resources[kind.0];
-        let items = self.select(kind, namespace, &selector);
-        if wants_table(&request.accept) {
-            let made = table(kind, &items, self.store.revision(), now, request);
-            return Ok((200, Body::Made(made)));
-        }
-        Ok((
-            200,
-            Body::List {
-                kind: format!("{}List", row.kind),
-                api_version: row.api_version(),
-                revision: self.store.revision(),
-                items,
-            },
-        ))
+        let version = Some(read_version(parameter("resourceVersion"))?).filter(|version| *version != 0);
+        let mut cursor = self.watch(kind, namespace, selector, version.filter(|_| !initial));
+        cursor.bookmarks = parameter("allowWatchBookmarks") == "true";
+        cursor.mark_initial_end = initial && cursor.bookmarks;
+        cursor.timeout_seconds = parameter("timeoutSeconds").parse().ok();
+        Ok((200, Body::Watch(Box::new(cursor))))
     }
 
     fn read_one(
@@ -89,44 +60,28 @@ impl ModelApi {
         subresource: Subresource,
     ) -> Granted {
         let row = &self.resources[kind.0];
+        if subresource == Subresource::Eviction {
+            return Err(ApiError::new(
+                Reason::MethodNotAllowed,
+                "the server does not allow this method on the requested resource",
+            ));
+        }
+        let version = read_version(request.parameters().get("resourceVersion").map_or("", String::as_str))?;
+        if version > self.store.revision() {
+            return Err(ApiError::too_new(version, self.store.revision()));
+        }
         let object = self
             .store
             .get(row.stored_as.unwrap_or(kind), namespace, name)
             .ok_or_else(|| ApiError::not_found(&row.subject(name)))?;
-        match subresource {
-            Subresource::Main | Subresource::Status => {}
-            Subresource::Scale => return Ok((200, Body::Made(scale_of(object)))),
-            Subresource::Eviction => {
-                return Err(ApiError::new(
-                    Reason::MethodNotAllowed,
-                    "the server does not allow this method on the requested resource",
-                ));
-            }
+        if subresource == Subresource::Scale {
+            return Ok((200, Body::Made(scale_of(object))));
         }
         let object = shown_as(row.stored_as, object);
         if wants_table(&request.accept) {
             return Ok((200, Body::Made(table(kind, &[object], self.store.revision(), now, request))));
         }
         Ok((200, Body::Object(object)))
-    }
-
-    fn select(&self, kind: KindId, namespace: Option<&str>, selector: &Selector) -> Vec<Arc<Value>> {
-        let stored_as = self.resources[kind.0].stored_as;
-        let stored = stored_as.unwrap_or(kind);
-        if let (Some(namespace), Some(name)) = (namespace, selector.name()) {
-            return self
-                .store
-                .get(stored, namespace, name)
-                .into_iter()
-                .filter(|object| selector.matches(object))
-                .map(|object| shown_as(stored_as, object))
-                .collect();
-        }
-        self.store
-            .list(stored, namespace)
-            .filter(|object| selector.is_empty() || selector.matches(object))
-            .map(|object| shown_as(stored_as, object))
-            .collect()
     }
 
     /// A watch from `version`; without one (or at 0) it tells first what exists.
@@ -158,6 +113,55 @@ impl ModelApi {
             timeout_seconds: None,
             ended: false,
         }
+    }
+}
+
+/// The revision of a query; 0, which means any, where none is given.
+fn read_version(text: &str) -> Result<u64, ApiError> {
+    match text {
+        "" => Ok(0),
+        text => text
+            .parse()
+            .map_err(|_| ApiError::new(Reason::Unnamed, format!("the resourceVersion {text:?} is no number"))),
+    }
+}
+
+/// Only some fields can be selected by, of some kinds.
+pub(super) fn check_fields(row: &Resource, selector: &Selector) -> Result<(), ApiError> {
+    const ALWAYS: [&str; 2] = ["metadata.name", "metadata.namespace"];
+    let own: &[&str] = match (row.group.as_ref(), row.plural.as_ref()) {
+        ("", "pods") => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        ("", "secrets") => &["type"],
+        ("", "services") => &["spec.clusterIP", "spec.type"],
+        ("", "namespaces") => &["status.phase"],
+        ("", "nodes") => &["spec.unschedulable"],
+        ("", "events") | ("events.k8s.io", "events") => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        _ => &[],
+    };
+    match selector.fields().find(|field| !ALWAYS.contains(&field.as_str()) && !own.contains(&field.as_str())) {
+        Some(field) => Err(ApiError::bad_request(format!("field label not supported: {field}"))),
+        None => Ok(()),
     }
 }
 

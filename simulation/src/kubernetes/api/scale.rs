@@ -15,6 +15,9 @@ pub(crate) fn scale_of(object: &Value) -> Value {
     let selector: Vec<String> =
         labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
     let metadata = &object["metadata"];
+    // A size of nothing is left out, as everywhere where a zero is the default.
+    let replicas = number(object, &["spec", "replicas"]).unwrap_or(0);
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
     json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -25,7 +28,7 @@ pub(crate) fn scale_of(object: &Value) -> Value {
             "resourceVersion": metadata["resourceVersion"],
             "creationTimestamp": metadata["creationTimestamp"],
         },
-        "spec": {"replicas": number(object, &["spec", "replicas"]).unwrap_or(0)},
+        "spec": spec,
         "status": {
             "replicas": number(object, &["status", "replicas"]).unwrap_or(0),
             "selector": selector.join(","),
@@ -36,6 +39,10 @@ pub(crate) fn scale_of(object: &Value) -> Value {
 impl ModelApi {
     /// Writes a size: conditional where the `Scale` carries a resourceVersion or uid.
     pub(super) fn scale_call(&mut self, now: ModelTime, mut call: Call, patch: Option<PatchKind>) -> Granted {
+        let wrong_name = || ApiError::new(Reason::BadRequest, "the name of the Scale must be that of the set");
+        if patch.is_none() && text(&call.body, &["metadata", "name"]) != call.name {
+            return Err(wrong_name());
+        }
         let subject = self.resources[call.kind.0].subject(&call.name);
         let stored = self
             .store
@@ -54,9 +61,13 @@ impl ModelApi {
                 after
             }
         };
+        let wanted = at(&after, &["spec", "replicas"]);
+        if wanted.is_some_and(|wanted| !wanted.is_i64() && !wanted.is_null()) {
+            return Err(ApiError::bad_request("spec.replicas of a Scale must be a whole number"));
+        }
         let replicas = number(&after, &["spec", "replicas"]).unwrap_or(0);
         if text(&after, &["metadata", "name"]) != call.name {
-            return Err(ApiError::new(Reason::BadRequest, "the name of the Scale must be that of the set"));
+            return Err(wrong_name());
         }
         let mut whole = Value::clone(&stored);
         set(&mut whole, &["spec", "replicas"], replicas);

@@ -10,7 +10,7 @@ use super::super::json::{at, is_terminating, list, name, number, object, set, te
 use super::super::ownership::{FieldConflict, Manager, Operation, Ownership, declared_part};
 use super::super::patch::{json_patch, merge_patch, strategic_merge_patch};
 use super::super::request::{Body, PatchKind};
-use super::super::resource::KindId;
+use super::super::resource::{KindId, Resource};
 use super::super::store::{keep_immutable_metadata, says_the_same, specification_differs};
 use super::super::time::ModelTime;
 use super::super::validation;
@@ -19,10 +19,7 @@ use super::{Call, Granted, ModelApi, Subresource};
 impl ModelApi {
     pub(super) fn create_call(&mut self, now: ModelTime, call: Call) -> Granted {
         if !text(&call.body, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(ApiError::new(
-                Reason::InternalError,
-                "resourceVersion should not be set on objects to be created",
-            ));
+            return Err(ApiError::new(Reason::Unnamed, "resourceVersion should not be set on objects to be created"));
         }
         let manager = self.manager(&call, Operation::Update);
         self.create_object(now, call, manager)
@@ -32,6 +29,7 @@ impl ModelApi {
     fn create_object(&mut self, now: ModelTime, call: Call, manager: Manager) -> Granted {
         let row = &self.resources[call.kind.0];
         let mut value = call.body;
+        check_kind(&value, row)?;
         drop_nulls(&mut value);
         set(&mut value, &["apiVersion"], row.api_version());
         set(&mut value, &["kind"], row.kind.to_string());
@@ -41,13 +39,17 @@ impl ModelApi {
             let namespaces = &self.resources[KindId::NAMESPACES.0];
             let place = place.ok_or_else(|| ApiError::not_found(&namespaces.subject(&call.namespace)))?;
             if is_terminating(place) {
-                return Err(ApiError::new(
+                let mut error = ApiError::new(
                     Reason::Forbidden,
                     format!(
                         "{} is forbidden: unable to create new content in namespace {} because it is being terminated",
                         row.plural, call.namespace
                     ),
-                ));
+                );
+                error.details = json!({
+                    "causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}],
+                });
+                return Err(error);
             }
             set(&mut value, &["metadata", "namespace"], call.namespace.clone());
         }
@@ -69,14 +71,15 @@ impl ModelApi {
             "deletionGracePeriodSeconds",
             "managedFields",
             "selfLink",
-            "generation",
         ] {
             object(metadata).remove(key);
         }
+        drop_empty_metadata(&mut value);
         let row = &self.resources[call.kind.0];
         if row.status && row.custom {
             object(&mut value).remove("status");
         }
+        validation::types(call.kind, &value)?;
         let declared = declared_part(&value);
         admission::on_create(call.kind, &mut value);
         if row.generation {
@@ -88,6 +91,8 @@ impl ModelApi {
             return Err(ApiError::already_exists(&row.subject(&name)));
         }
         if call.dry_run {
+            set(&mut value, &["metadata", "uid"], self.store.identities().uid());
+            set(&mut value, &["metadata", "creationTimestamp"], now.rfc3339());
             return Ok((201, Body::Made(value)));
         }
         // Defaults belong to nobody when declared by apply, and to the creator otherwise.
@@ -142,8 +147,13 @@ impl ModelApi {
             return self.create_object(now, call, manager);
         };
         let mut new = std::mem::take(&mut call.body);
+        check_kind(&new, row)?;
         drop_nulls(&mut new);
         check_identity(&new, &call.namespace, &call.name, row.namespaced)?;
+        let wanted = text(&new, &["metadata", "resourceVersion"]);
+        if wanted.parse::<u64>().is_err() && !wanted.is_empty() {
+            return Err(ApiError::new(Reason::Unnamed, format!("the resourceVersion {wanted:?} is no number")));
+        }
         let uid = text(&new, &["metadata", "uid"]);
         let found = super::super::json::uid(&stored.object);
         if !uid.is_empty() && uid != found {
@@ -189,8 +199,12 @@ impl ModelApi {
         }
         drop_nulls(&mut new);
         check_identity(&new, &call.namespace, &call.name, row.namespaced)?;
-        check_patched_uid(&row.kind, &subject, &stored.object, &new)?;
+        if new.get("kind") != stored.object.get("kind") {
+            let why = "Invalid value: a patch cannot change the kind of an object";
+            return Err(ApiError::invalid(&row.kind, &subject, "patch", why));
+        }
         check_revision(&subject, &stored.object, &new)?;
+        check_patched_uid(&row.kind, &subject, &stored.object, &new)?;
         self.commit(now, &call, &stored.object, &stored.ownership, new, None)
     }
 
@@ -216,8 +230,8 @@ impl ModelApi {
             }
             return self.create_object(now, Call { body, ..call }, manager);
         };
-        check_patched_uid(&row.kind, &subject, &live, &body)?;
         check_revision(&subject, &live, &body)?;
+        check_patched_uid(&row.kind, &subject, &live, &body)?;
         let declared = match call.subresource {
             Subresource::Status => {
                 json!({"status": body.get("status").cloned().unwrap_or(Value::Null)})
@@ -266,7 +280,12 @@ impl ModelApi {
             }
             Subresource::Main | Subresource::Scale | Subresource::Eviction => {}
         }
+        check_deletion(&row.kind, &row.subject(&call.name), old, &new)?;
         keep_immutable_metadata(old, &mut new);
+        drop_empty_metadata(&mut new);
+        if call.subresource != Subresource::Status {
+            validation::types(call.kind, &new)?;
+        }
         admission::on_update(call.kind, &mut new);
         validation::on_update(call.kind, row, old, &new)?;
         let terminating = is_terminating(old);
@@ -282,24 +301,27 @@ impl ModelApi {
                 "Forbidden: no new finalizers can be added if the object is being deleted",
             ));
         }
-        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| *applied == **ownership) {
+        if says_the_same(old, &new) && applied.as_ref().is_none_or(|applied| applied.says_the_same(ownership)) {
             return Ok((200, Body::Object(Arc::clone(old))));
         }
-        if row.generation && specification_differs(old, &new) {
+        if row.generation && specification_differs(old, &new) && !is_binding(call.kind, old, &new) {
             let generation = number(old, &["metadata", "generation"]).unwrap_or(0) + 1;
             set(&mut new, &["metadata", "generation"], generation);
         }
         if call.dry_run {
             return Ok((200, Body::Made(new)));
         }
+        // What held it is gone: the answer shows that, nobody else ever sees it, and no revision is spent on it.
+        if terminating && super::delete::may_go(call.kind, &new) {
+            self.store.remove(call.kind, &call.namespace, &call.name);
+            set(&mut new, &["metadata", "resourceVersion"], text(old, &["metadata", "resourceVersion"]));
+            return Ok((200, Body::Object(Arc::new(new))));
+        }
         let ownership = applied.map(Arc::new).unwrap_or_else(|| {
             let manager = self.manager(call, Operation::Update);
             ownership.after_update(old, &new, &manager, now)
         });
         let stored = self.store.replace(call.kind, &call.namespace, &call.name, new, ownership);
-        if terminating && super::delete::may_go(call.kind, &stored) {
-            self.store.remove(call.kind, &call.namespace, &call.name);
-        }
         Ok((200, Body::Object(stored)))
     }
 
@@ -321,6 +343,48 @@ fn keep_field(old: &Value, new: &mut Value, key: &str) {
         None => {
             object(new).remove(key);
         }
+    }
+}
+
+/// A body need not say what it is, but must not say that it is something else.
+fn check_kind(value: &Value, row: &Resource) -> Result<(), ApiError> {
+    let (api_version, kind) = (text(value, &["apiVersion"]), text(value, &["kind"]));
+    if !value.is_object() {
+        return Err(ApiError::bad_request("the body of the request must be an object"));
+    }
+    if (!kind.is_empty() && kind != row.kind) || (!api_version.is_empty() && api_version != row.api_version()) {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized: {api_version} {kind} in place of {} {}",
+            row.api_version(),
+            row.kind
+        )));
+    }
+    Ok(())
+}
+
+/// Only a deletion marks an object as deleted.
+fn check_deletion(kind: &str, subject: &Subject, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let wanted = text(new, &["metadata", "deletionTimestamp"]);
+    if wanted.is_empty() || wanted == text(old, &["metadata", "deletionTimestamp"]) {
+        return Ok(());
+    }
+    let why = format!("Invalid value: {wanted:?}: field is immutable");
+    Err(ApiError::invalid(kind, subject, "metadata.deletionTimestamp", &why))
+}
+
+/// The scheduler's choice is a write of its own on a real server, which is no change of what was asked for.
+fn is_binding(kind: KindId, old: &Value, new: &Value) -> bool {
+    kind == KindId::PODS && text(old, &["spec", "nodeName"]).is_empty() && !text(new, &["spec", "nodeName"]).is_empty()
+}
+
+/// A typed server leaves out empty lists and maps of the metadata.
+fn drop_empty_metadata(value: &mut Value) {
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, part| match part {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        });
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) -> bool {
             })
             .count();
         let healthy = i64::try_from(healthy).unwrap_or(i64::MAX);
-        let expected = expected_pods(api, &pods);
+        let expected = expected_pods(api, &budget, &pods);
         let desired = desired_healthy(&budget, expected);
         let allowed = if expected == 0 { 0 } else { (healthy - desired).max(0) };
         let mut changed = Value::clone(&budget);
@@ -51,6 +51,7 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) -> bool {
         if !disrupted.is_empty() {
             set(&mut status, &["disruptedPods"], disrupted);
         }
+        set(&mut status, &["conditions"], json!([allowed_condition(&budget, allowed, now)]));
         set(&mut changed, &["status"], status);
         // Conditional on what was read; a lost race is met again in a later pass.
         let _lost_race = api.update_status(now, USER, KindId::BUDGETS, changed);
@@ -72,27 +73,45 @@ fn still_disrupted(budget: &Value, pods: &[Arc<Value>], now: ModelTime) -> Map<S
         .collect()
 }
 
-/// The sizes of the sets behind the pods; pods of nobody count for themselves.
-fn expected_pods(api: &ModelApi, pods: &[Arc<Value>]) -> i64 {
+/// What kubectl shows of a budget, besides the numbers.
+fn allowed_condition(budget: &Value, allowed: i64, now: ModelTime) -> Value {
+    const KIND: &str = "DisruptionAllowed";
+    let (status, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
+    let since = list(budget, &["status", "conditions"])
+        .iter()
+        .find(|old| text(old, &["type"]) == KIND && text(old, &["status"]) == status)
+        .map_or_else(|| now.rfc3339(), |old| text(old, &["lastTransitionTime"]).to_owned());
+    json!({
+        "type": KIND,
+        "status": status,
+        "reason": reason,
+        "message": "",
+        "lastTransitionTime": since,
+        "observedGeneration": at(budget, &["metadata", "generation"]),
+    })
+}
+
+/// All pods where a number must stay; else the sizes of the sets behind them: pods of nobody have no size.
+fn expected_pods(api: &ModelApi, budget: &Value, pods: &[Arc<Value>]) -> i64 {
+    if number(budget, &["spec", "minAvailable"]).is_some() {
+        return i64::try_from(pods.len()).unwrap_or(i64::MAX);
+    }
     let mut owners: Vec<(&str, &str, &str)> = Vec::new();
-    let mut loose = 0;
     for pod in pods {
         let owner = list(pod, &["metadata", "ownerReferences"])
             .iter()
             .find(|owner| owner.get("controller") == Some(&Value::Bool(true)));
-        match owner {
-            Some(owner) => owners.push((namespace(pod), text(owner, &["name"]), text(owner, &["uid"]))),
-            None => loose += 1,
+        if let Some(owner) = owner {
+            owners.push((namespace(pod), text(owner, &["name"]), text(owner, &["uid"])));
         }
     }
     owners.sort_unstable();
     owners.dedup();
-    let sized: i64 = owners
+    owners
         .iter()
         .filter_map(|(place, owner, _)| api.get(KindId::STATEFUL_SETS, place, owner))
         .filter_map(|set| number(set, &["spec", "replicas"]))
-        .sum();
-    sized + loose
+        .sum()
 }
 
 fn desired_healthy(budget: &Value, expected: i64) -> i64 {

@@ -27,6 +27,11 @@ pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
             && owners.iter().all(|owner| !alive.contains(text(owner, &["uid"])))
         {
             delete(api, now, *kind, object);
+        } else if !is_terminating(object) {
+            // One owner that is left keeps it; those that are gone are forgotten.
+            for gone in owners.iter().map(|owner| text(owner, &["uid"])).filter(|owner| !alive.contains(*owner)) {
+                disown(api, now, *kind, object, gone);
+            }
         }
     }
     for (kind, owner) in everything.iter().filter(|(_, object)| is_terminating(object)) {
@@ -66,8 +71,12 @@ fn delete(api: &mut ModelApi, now: ModelTime, kind: KindId, object: &Value) {
 }
 
 fn disown(api: &mut ModelApi, now: ModelTime, kind: KindId, object: &Value, owner: &str) {
-    let mut changed = object.clone();
-    let owners: Vec<Value> = list(object, &["metadata", "ownerReferences"])
+    let Some(latest) = api.get(kind, namespace(object), name(object)).filter(|latest| uid(latest) == uid(object))
+    else {
+        return;
+    };
+    let mut changed = Value::clone(latest);
+    let owners: Vec<Value> = list(latest, &["metadata", "ownerReferences"])
         .iter()
         .filter(|reference| text(reference, &["uid"]) != owner)
         .cloned()

@@ -46,9 +46,9 @@ pub fn reconcile_all(api: &mut ModelApi, now: ModelTime) -> bool {
 pub fn reconcile_stateful_sets(api: &mut ModelApi, now: ModelTime) {
     let seen = newest(api, &[KindId::STATEFUL_SETS, KindId::PODS, KindId::CLAIMS]);
     if seen != api.memory.statefulset {
-        statefulset::reconcile(api, now);
+        let waits = statefulset::reconcile(api, now);
         // What it changed itself is looked at again in the next pass.
-        api.memory.statefulset = seen;
+        api.memory.statefulset = if waits { 0 } else { seen };
     }
 }
 

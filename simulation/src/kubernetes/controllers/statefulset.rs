@@ -9,19 +9,25 @@ use sha2::{Digest, Sha256};
 use super::super::api::{DeleteOptions, ModelApi};
 use super::super::json::{at, condition, is_terminating, list, name, namespace, number, set, text, uid};
 use super::super::resource::KindId;
+use super::super::selector::Selector;
 use super::super::time::ModelTime;
 
 const USER: &str = "system:serviceaccount:kube-system:statefulset-controller";
 const REVISION_LABEL: &str = "controller-revision-hash";
 
-pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) {
+/// Returns whether some pod is ready that time alone will make available.
+pub(super) fn reconcile(api: &mut ModelApi, now: ModelTime) -> bool {
+    let mut waits = false;
     let sets: Vec<Arc<Value>> = api.store().list(KindId::STATEFUL_SETS, None).cloned().collect();
     for set in sets {
         // A set that is going leaves its pods to the garbage collector.
         if !is_terminating(&set) {
+            waits |= number(&set, &["spec", "minReadySeconds"]).is_some_and(|seconds| seconds > 0)
+                && number(&set, &["status", "availableReplicas"]) < number(&set, &["status", "readyReplicas"]);
             SetPass::new(api, now, set).run();
         }
     }
+    waits
 }
 
 /// One pass over one set.
@@ -46,6 +52,7 @@ struct Revision {
 struct Counts {
     replicas: i64,
     ready: i64,
+    available: i64,
     current: i64,
     updated: i64,
 }
@@ -60,7 +67,9 @@ impl<'a> SetPass<'a> {
     }
 
     fn run(mut self) {
+        self.adopt_revisions();
         self.record_revisions();
+        self.claim_pods();
         let pods = self.own_pods();
         let start = number(&self.set, &["spec", "ordinals", "start"]).unwrap_or(0);
         let end = start + number(&self.set, &["spec", "replicas"]).unwrap_or(1);
@@ -79,6 +88,69 @@ impl<'a> SetPass<'a> {
 
     fn is_parallel(&self) -> bool {
         text(&self.set, &["spec", "podManagementPolicy"]) == "Parallel"
+    }
+
+    /// Ready for as long as the set asks.
+    fn is_available(&self, pod: &Value) -> bool {
+        let seconds = number(&self.set, &["spec", "minReadySeconds"]).unwrap_or(0);
+        let Some(wanted) = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0) else {
+            return is_ready(pod);
+        };
+        let since = list(pod, &["status", "conditions"])
+            .iter()
+            .find(|condition| text(condition, &["type"]) == "Ready")
+            .and_then(|condition| ModelTime::parse(text(condition, &["lastTransitionTime"])));
+        is_ready(pod) && since.is_some_and(|since| self.now.since(since).as_secs() >= wanted)
+    }
+
+    fn selects(&self, object: &Value) -> bool {
+        Selector::from_label_selector(&self.set["spec"]["selector"]).matches(object)
+    }
+
+    /// Adopts pods of its names and labels that are nobody's, and lets go of its own whose labels are no longer its.
+    fn claim_pods(&mut self) {
+        let owner = uid(&self.set).to_owned();
+        let prefix = format!("{}-", name(&self.set));
+        let pods: Vec<Arc<Value>> = self.api.store().list(KindId::PODS, Some(namespace(&self.set))).cloned().collect();
+        for pod in pods.iter().filter(|pod| !is_terminating(pod)) {
+            let is_named = name(pod).strip_prefix(&prefix).is_some_and(|rest| rest.parse::<i64>().is_ok());
+            if is_controlled_by(pod, &owner) {
+                if !self.selects(pod) {
+                    self.write_owners(KindId::PODS, pod, |own| text(own, &["uid"]) != owner, None);
+                }
+            } else if is_named && !is_controlled(pod) && self.selects(pod) {
+                self.adopt(KindId::PODS, pod);
+            }
+        }
+    }
+
+    /// Adopts what a set of its name left of revisions.
+    fn adopt_revisions(&mut self) {
+        let left: Vec<Arc<Value>> = self
+            .api
+            .store()
+            .list(KindId::REVISIONS, Some(namespace(&self.set)))
+            .filter(|revision| !is_controlled(revision) && !is_terminating(revision) && self.selects(revision))
+            .cloned()
+            .collect();
+        for revision in &left {
+            self.adopt(KindId::REVISIONS, revision);
+        }
+    }
+
+    fn adopt(&mut self, kind: KindId, object: &Arc<Value>) {
+        let owner = owner_of(&self.set, "apps/v1", "StatefulSet", true);
+        self.write_owners(kind, object, |_| true, Some(owner));
+    }
+
+    fn write_owners(&mut self, kind: KindId, object: &Value, keep: impl Fn(&Value) -> bool, new: Option<Value>) {
+        let mut owners: Vec<Value> =
+            list(object, &["metadata", "ownerReferences"]).iter().filter(|own| keep(own)).cloned().collect();
+        owners.extend(new);
+        let mut changed = object.clone();
+        set_owners(&mut changed, owners);
+        // Conditional on what was read; a lost race is met again in a later pass.
+        let _lost_race = self.api.update(self.now, USER, kind, changed);
     }
 
     /// The pods this set controls, by ordinal.
@@ -114,7 +186,7 @@ impl<'a> SetPass<'a> {
                 }
                 Some(pod) => {
                     self.create_claims(*ordinal);
-                    if !self.is_parallel() && (is_terminating(pod) || !is_ready(pod)) {
+                    if !self.is_parallel() && (is_terminating(pod) || !self.is_available(pod)) {
                         return false;
                     }
                 }
@@ -125,7 +197,7 @@ impl<'a> SetPass<'a> {
 
     /// Deletes pods beyond the size, highest ordinal first. False where it has to wait.
     fn shrink(&mut self, places: &[Place], condemned: &[(i64, Arc<Value>)]) -> bool {
-        let sound = |pod: &Value| is_ready(pod) && !is_terminating(pod);
+        let sound = |pod: &Value| self.is_available(pod) && !is_terminating(pod);
         let first_unsound = places
             .iter()
             .filter_map(|(ordinal, pod)| Some((*ordinal, pod.as_ref()?)))
@@ -139,7 +211,7 @@ impl<'a> SetPass<'a> {
                 }
                 return false;
             }
-            if !self.is_parallel() && !is_ready(pod) && first_unsound != Some(*ordinal) {
+            if !self.is_parallel() && !self.is_available(pod) && first_unsound != Some(*ordinal) {
                 return false;
             }
             self.delete_pod(pod);
@@ -164,7 +236,7 @@ impl<'a> SetPass<'a> {
                 self.delete_pod(pod);
                 return;
             }
-            if !is_ready(pod) || is_terminating(pod) {
+            if !self.is_available(pod) || is_terminating(pod) {
                 return;
             }
         }
@@ -226,12 +298,12 @@ impl<'a> SetPass<'a> {
         let set = Arc::clone(&self.set);
         let policy = |when: &str| text(&set, &["spec", "persistentVolumeClaimRetentionPolicy", when]) == "Delete";
         let (deleted, scaled) = (policy("whenDeleted"), policy("whenScaled"));
-        let with_set = |owned: bool| owned.then(|| owner_of(&set, "apps/v1", "StatefulSet", false));
+        let with_set = |owned: bool| owned.then(|| owner_of(&set, "apps/v1", "StatefulSet", true));
         for (ordinal, _) in places {
             self.set_claim_owner(*ordinal, with_set(deleted));
         }
         for (ordinal, pod) in condemned {
-            let owner = if scaled { Some(owner_of(pod, "v1", "Pod", false)) } else { with_set(deleted) };
+            let owner = if scaled { Some(owner_of(pod, "v1", "Pod", true)) } else { with_set(deleted) };
             self.set_claim_owner(*ordinal, owner);
         }
     }
@@ -277,6 +349,7 @@ impl<'a> SetPass<'a> {
                 "metadata": {
                     "name": self.update.name,
                     "namespace": place,
+                    "labels": self.set["spec"]["template"]["metadata"]["labels"],
                     "ownerReferences": [owner_of(&self.set, "apps/v1", "StatefulSet", true)],
                 },
                 "data": {"spec": {"template": self.update.template}},
@@ -293,7 +366,9 @@ impl<'a> SetPass<'a> {
 
     fn count(&mut self, pod: &Value) {
         self.counts.replicas += 1;
-        self.counts.ready += i64::from(is_ready(pod) && !is_terminating(pod));
+        // A pod that goes counts as ready for as long as it is, and to no revision any more.
+        self.counts.ready += i64::from(is_ready(pod));
+        self.counts.available += i64::from(self.is_available(pod));
         if !is_terminating(pod) {
             let revision = text(pod, &["metadata", "labels", REVISION_LABEL]);
             self.counts.current += i64::from(revision == self.current.name);
@@ -308,30 +383,29 @@ impl<'a> SetPass<'a> {
         if uid(latest) != uid(&self.set) {
             return;
         }
-        let Counts { replicas, ready, mut current, updated } = self.counts;
+        let Counts { replicas, ready, available, mut current, updated } = self.counts;
         let mut current_revision = self.current.name;
-        // Only a rolling update ever completes; under OnDelete the current revision stays what it was.
-        let rolls = text(&self.set, &["spec", "updateStrategy", "type"]) == "RollingUpdate";
-        if rolls && updated == replicas && ready == replicas {
+        // Whatever the strategy: under OnDelete too the change is over when all pods are new and ready.
+        if updated == replicas && ready == replicas {
             current = updated;
             current_revision.clone_from(&self.update.name);
         }
         let mut changed = Value::clone(latest);
-        set(
-            &mut changed,
-            &["status"],
-            json!({
-                "observedGeneration": at(&self.set, &["metadata", "generation"]),
-                "replicas": replicas,
-                "readyReplicas": ready,
-                "availableReplicas": ready,
-                "currentReplicas": current,
-                "updatedReplicas": updated,
-                "currentRevision": current_revision,
-                "updateRevision": self.update.name,
-                "collisionCount": self.collisions,
-            }),
-        );
+        let mut status = json!({
+            "observedGeneration": at(&self.set, &["metadata", "generation"]),
+            "replicas": replicas,
+            "availableReplicas": available,
+            "currentRevision": current_revision,
+            "updateRevision": self.update.name,
+            "collisionCount": self.collisions,
+        });
+        // The other counts are left out where there is nothing to count.
+        for (key, count) in [("readyReplicas", ready), ("currentReplicas", current), ("updatedReplicas", updated)] {
+            if count > 0 {
+                set(&mut status, &[key], count);
+            }
+        }
+        set(&mut changed, &["status"], status);
         // Conditional on what was read; a lost race is met again in a later pass.
         let _lost_race = self.api.update_status(self.now, USER, KindId::STATEFUL_SETS, changed);
     }
@@ -349,6 +423,12 @@ impl Revision {
 /// Running, with all containers ready: what the controller waits for and counts.
 fn is_ready(pod: &Value) -> bool {
     text(pod, &["status", "phase"]) == "Running" && condition(pod, "Ready") == "True"
+}
+
+fn is_controlled(object: &Value) -> bool {
+    list(object, &["metadata", "ownerReferences"])
+        .iter()
+        .any(|reference| reference.get("controller") == Some(&Value::Bool(true)))
 }
 
 fn is_controlled_by(object: &Value, owner: &str) -> bool {

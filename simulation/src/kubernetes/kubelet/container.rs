@@ -115,7 +115,9 @@ impl Container {
     pub(super) fn is_ready(&self) -> bool {
         match &self.state {
             State::Running { probes, .. } => {
-                self.has_started()
+                // What prepares is ready when it has ended.
+                self.role != Role::Init
+                    && self.has_started()
                     && probes.get(&ProbeKind::Readiness).is_none_or(|probe| probe.verdict() == Some(true))
             }
             State::Ended(_) => self.role == Role::Init && self.has_succeeded(),

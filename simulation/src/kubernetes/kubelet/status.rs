@@ -20,6 +20,7 @@ impl PodRun {
         };
         let mut changed = Value::clone(stored);
         for (key, value) in [
+            ("observedGeneration", stored["metadata"]["generation"].clone()),
             ("phase", json!(self.phase())),
             ("hostIP", json!("127.0.0.1")),
             ("podIP", json!(self.address.to_string())),
