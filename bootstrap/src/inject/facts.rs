@@ -63,6 +63,12 @@ pub(super) fn in_container(container: &str, names: &[&str]) -> Vec<Step> {
     steps
 }
 
+/// What there must be, if there is anything.
+enum Shape {
+    Mapping,
+    List,
+}
+
 /// The database of an image, as far as its name tells.
 enum Image {
     Official,
@@ -120,6 +126,17 @@ impl Judge<'_> {
 
     /// The facts; none where there is a reason against it, and then the reasons are collected.
     pub(super) fn judge(&mut self, options: &Options) -> Option<Facts> {
+        self.shapes(&[
+            (keys(&["metadata"]), Shape::Mapping),
+            (keys(&["metadata", "annotations"]), Shape::Mapping),
+            (keys(&["spec"]), Shape::Mapping),
+            (keys(&["spec", "template"]), Shape::Mapping),
+            (in_pod(&[]), Shape::Mapping),
+            (in_pod(&["securityContext"]), Shape::Mapping),
+            (in_pod(&["containers"]), Shape::List),
+            (in_pod(&["initContainers"]), Shape::List),
+            (in_pod(&["volumes"]), Shape::List),
+        ]);
         self.running();
         self.foreign_names();
         self.network();
@@ -130,6 +147,11 @@ impl Judge<'_> {
         let data = container.as_deref().and_then(|container| self.data(container, options));
         let run_as = container.as_deref().and_then(|container| self.run_as(container, options));
         if let Some(container) = &container {
+            self.shapes(&[
+                (in_container(container, &["securityContext"]), Shape::Mapping),
+                (in_container(container, &["env"]), Shape::List),
+                (in_container(container, &["volumeMounts"]), Shape::List),
+            ]);
             self.in_the_way(container);
         }
         let grace = find(self.set, &in_pod(&["terminationGracePeriodSeconds"])).and_then(Value::whole);
@@ -147,6 +169,20 @@ impl Judge<'_> {
             has_group: find(self.set, &in_pod(&["securityContext", "fsGroup"])).is_some(),
         };
         self.faults.is_empty().then_some(facts)
+    }
+
+    /// Where something is put in, there is room for it: nothing yet, or a mapping or list as Kubernetes has it.
+    fn shapes(&mut self, places: &[(Vec<Step>, Shape)]) {
+        for (at, shape) in places {
+            let rule = match (find(self.set, at), shape) {
+                (None | Some(Value::Nothing | Value::Map(_)), Shape::Mapping) => continue,
+                (None | Some(Value::Nothing | Value::List(_)), Shape::List) => continue,
+                (Some(_), Shape::Mapping) => "be a mapping",
+                (Some(_), Shape::List) => "be a list",
+            };
+            let found = "something else";
+            self.refuse(at, FaultKind::WrongType, found, rule, "mend it: Kubernetes would not take it either");
+        }
     }
 
     fn name(&mut self) -> Option<String> {

@@ -153,7 +153,8 @@ fn annotation(object: &Map) -> Option<&str> {
 }
 
 fn json(value: &impl Serialize) -> Result<String, PrintError> {
-    serde_json::to_string(value).map_err(|error| PrintError::new(&error))
+    // With a line's end: so that it is printed as it is, not as one text in quotes with every quote of it escaped.
+    serde_json::to_string(value).map(|text| format!("{text}\n")).map_err(|error| PrintError::new(&error))
 }
 
 fn unwritable(error: &PrintError) -> Fault {
@@ -290,6 +291,14 @@ impl Work {
             if find(self.editor.root(), &at).is_some() {
                 self.notes.push(format!("variable {variable} has no effect: {instead}"));
             }
+        }
+        let mut heap = in_container(container, &["env"]);
+        heap.push(Step::named("MAX_HEAP_SIZE"));
+        if parts.settings.is_none() && find(self.editor.root(), &heap).is_none() {
+            self.notes.push(format!(
+                "nothing says how large the heap of container {container} is, so Cassandra goes by the memory of the whole node: \
+                 set variable MAX_HEAP_SIZE, or heap in the driver's settings (--settings-configmap)"
+            ));
         }
         let mut uid = in_container(container, &["env"]);
         uid.push(Step::named("POD_UID"));
