@@ -98,7 +98,7 @@ pub struct Faults {
 
 impl Faults {
     /// Sorts what was collected; none where nothing was.
-    pub(crate) fn collect(source: &str, mut faults: Vec<Fault>) -> Option<Self> {
+    pub fn collect(source: &str, mut faults: Vec<Fault>) -> Option<Self> {
         if faults.is_empty() {
             return None;
         }
@@ -130,13 +130,13 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// A found text in quotes: no longer than a line, and nothing in it that would move a terminal's cursor.
-pub(crate) fn quoted(text: &str) -> String {
+/// A found text in quotes, for any document's faults: no longer than a line, and nothing in it that would move a terminal's cursor.
+pub fn quoted(text: &str) -> String {
     format!("\"{}\"", quiet(text))
 }
 
 /// A found text without control characters, cut where it becomes long.
-pub(crate) fn quiet(text: &str) -> String {
+pub fn quiet(text: &str) -> String {
     quiet_up_to(MAX_FOUND_CHARS, text)
 }
 

@@ -14,6 +14,12 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// How deep a policy file may be nested. The deepest setting is at five.
 pub const MAX_DEPTH: usize = 16;
 
+/// How large a Kubernetes object may be: etcd takes no request beyond 1.5 MiB, and YAML is longer than what it keeps.
+pub const MAX_OBJECT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How deep a Kubernetes object may be nested. A pod template with affinities is at 16, managed fields deeper.
+pub const MAX_OBJECT_DEPTH: usize = 64;
+
 /// A value as written, with its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -87,12 +93,8 @@ impl Written {
 /// are followed within limits; merge keys (`<<`) are ordinary names and so come out as unknown ones.
 pub fn read(text: &str) -> Result<Node, Fault> {
     if text.len() > MAX_BYTES {
-        return Err(syntax(
-            Position::START,
-            format!("{} bytes long", text.len()),
-            format!("be no longer than {MAX_BYTES} bytes"),
-            "a policy is a page of settings: remove what is none",
-        ));
+        let remedy = "a policy is a page of settings: remove what is none";
+        return Err(too_long(text, MAX_BYTES, remedy));
     }
     let budget = serde_saphyr::budget! {
         max_depth: MAX_DEPTH,
@@ -115,6 +117,43 @@ pub fn read(text: &str) -> Result<Node, Fault> {
         emit_comments: false,
     };
     serde_saphyr::from_str_with_options::<Node>(text, options).map_err(|error| explain(&error))
+}
+
+/// Reads one Kubernetes object into a tree, as kubectl would read it: `yes` is true, `0440` is octal, merge keys are
+/// merged and aliases followed, all within limits.
+///
+/// # Errors
+/// With a single fault, as [`read`].
+pub fn read_object(text: &str) -> Result<Node, Fault> {
+    if text.len() > MAX_OBJECT_BYTES {
+        let remedy = "Kubernetes takes no larger object: is this one?";
+        return Err(too_long(text, MAX_OBJECT_BYTES, remedy));
+    }
+    let budget = serde_saphyr::budget! {
+        max_depth: MAX_OBJECT_DEPTH,
+        max_nodes: 100_000,
+        max_events: 400_000,
+        max_aliases: 1_000,
+        max_anchors: 1_000,
+        flow_nesting_limit: MAX_OBJECT_DEPTH,
+    };
+    let options = serde_saphyr::options! {
+        budget: budget,
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        merge_keys: MergeKeyPolicy::Merge,
+        strict_booleans: false,
+        legacy_octal_numbers: true,
+        underscored_numbers_as_strings: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        emit_comments: false,
+    };
+    serde_saphyr::from_str_with_options::<Node>(text, options).map_err(|error| explain(&error))
+}
+
+fn too_long(text: &str, most: usize, remedy: &str) -> Fault {
+    syntax(Position::START, format!("{} bytes long", text.len()), format!("be no longer than {most} bytes"), remedy)
 }
 
 /// The parser's error in our words; what it says is kept, since it knows best what it met.
@@ -242,7 +281,7 @@ impl<'de> Visitor<'de> for WrittenVisitor {
 }
 
 /// The name in a path: as it is where it is plain, quiet and in quotes where it is not.
-pub(crate) fn path_of(section: &str, name: &str) -> String {
+pub fn path_of(section: &str, name: &str) -> String {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '<'));
     let name = if plain { quiet(name) } else { quoted(name) };
     if section.is_empty() { name } else { format!("{section}.{name}") }

@@ -7,7 +7,7 @@ mod read;
 mod rules;
 mod sections;
 
-pub use read::MAX_NAME_CHARS;
+pub use read::{MAX_NAME_CHARS, nearest};
 pub use rules::{RULES, Rule};
 pub use sections::*;
 
@@ -94,6 +94,13 @@ impl Policy {
     /// of the file; where the text is not YAML at all, with that one.
     pub fn parse(text: &str, source: &str) -> Result<Self, Faults> {
         read::parse(text, source)
+    }
+
+    /// Reads the `spec` of a policy that stands in another document: the policy, and all that is wrong with it.
+    ///
+    /// With any fault the policy is not to be used. Faults are named from `spec` on, as in a file of its own.
+    pub fn parse_spec(node: &crate::file::Node) -> (Self, Vec<crate::fault::Fault>) {
+        read::spec(node)
     }
 
     /// What a changed file does to a policy in force: a new policy and what it changes, or faults, and then the old one

@@ -4,6 +4,7 @@
 //! the coordinator decides nothing. `pilot launch` ends with the database's own code.
 
 pub mod agent;
+pub mod deploy;
 mod fetch;
 mod install;
 mod paint;
@@ -56,6 +57,12 @@ pub enum Command {
         /// The folder; the file is called `pilot` there.
         folder: std::path::PathBuf,
     },
+    /// Prints every object of a cluster, from its document: ready for `kubectl apply`.
+    Render(deploy::RenderArgs),
+    /// Brings pilots into a StatefulSet that is there already, or takes them out again.
+    Inject(Box<deploy::InjectArgs>),
+    /// Prints account, Role and RoleBinding of a set's pilots, each rule with what needs it.
+    Rbac(deploy::RbacArgs),
     /// Shows what a pilot knows of its mesh, on one screen.
     Status(StatusArgs),
     /// Tells the last decisions with their reasons, newest first.
@@ -177,6 +184,9 @@ pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
         Command::Install { folder } => install::run(&folder),
+        Command::Render(args) => deploy::tell(deploy::run_render(args)),
+        Command::Inject(args) => deploy::tell(deploy::run_inject(&args)),
+        Command::Rbac(args) => deploy::tell(deploy::rbac(args)),
         Command::Status(args) => blocking(status::run(args)),
         Command::Why(args) => blocking(why::run(args)),
         Command::Policy { command } => policy::run(command),

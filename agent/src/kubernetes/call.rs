@@ -1,5 +1,6 @@
 //! What a pilot asks of the Kubernetes API, and what it may hear.
 
+use bootstrap::rights::Access;
 use policies::plan::ClaimMarks;
 use policies::world::{ClaimFacts, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target};
 use protocol::epoch::Epoch;
@@ -94,6 +95,29 @@ pub struct EventContent {
 }
 
 impl Call {
+    /// Which access it is: what the pilot's Role must allow for it.
+    pub fn access(&self) -> Access {
+        match self {
+            Self::GetLease => Access::GetLease,
+            Self::CreateLease(_) => Access::CreateLease,
+            Self::ReplaceLease { .. } => Access::UpdateLease,
+            Self::GetRecord => Access::GetRecord,
+            Self::CreateRecord(_) => Access::CreateRecord,
+            Self::ReplaceRecord(..) => Access::UpdateRecord,
+            Self::GetSet => Access::GetSet,
+            Self::StampSet(_) => Access::PatchSet,
+            Self::Scale(..) => Access::ScaleSet,
+            Self::ListPods => Access::ListPods,
+            Self::ListClaims => Access::ListClaims,
+            Self::MarkClaim(..) => Access::PatchClaim,
+            Self::StampPod(_) => Access::PatchPod,
+            Self::EvictPod(_) => Access::EvictPod,
+            Self::GetOwnPod => Access::GetPod,
+            Self::GetOwnClaim => Access::GetClaim,
+            Self::PostEvent(_) => Access::CreateEvent,
+        }
+    }
+
     /// Whether it changes anything that others depend on.
     pub fn is_write(&self) -> bool {
         match self {

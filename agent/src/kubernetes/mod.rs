@@ -5,3 +5,6 @@
 
 pub mod call;
 pub mod translate;
+
+#[cfg(test)]
+mod rights_tests;

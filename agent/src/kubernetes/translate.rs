@@ -37,12 +37,12 @@ pub struct Names {
 impl Names {
     /// The Lease of the cluster.
     pub fn lease(&self) -> String {
-        format!("{}-pilots", self.set)
+        bootstrap::names::lease(&self.set)
     }
 
     /// The ConfigMap that holds the record.
     pub fn record(&self) -> String {
-        format!("{}-pilots", self.set)
+        bootstrap::names::record(&self.set)
     }
 
     /// The claim of this pod.

@@ -28,6 +28,19 @@ pub(super) fn parse(text: &str, source: &str) -> Result<Policy, Faults> {
     }
 }
 
+/// The `spec` of a policy that is part of another document, with what is wrong with it.
+///
+/// The name is not part of it. Faults name the settings as a policy file would: from `spec` on.
+pub(super) fn spec(node: &Node) -> (Policy, Vec<Fault>) {
+    let mut reader =
+        Reader { policy: Policy::default(), faults: Vec::new(), set: BTreeMap::new(), bad: BTreeSet::new() };
+    reader.section(node, "spec");
+    reader.rules();
+    let Reader { mut policy, faults, set, bad: _ } = reader;
+    policy.written = set.into_keys().collect();
+    (policy, faults)
+}
+
 struct Reader {
     policy: Policy,
     faults: Vec<Fault>,
@@ -386,7 +399,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
 }
 
 /// The known name that was most probably meant: one slip of the hand for every three letters, case and dashes aside.
-fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let plain = |name: &str| -> Vec<char> {
         name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).take(64).collect()
     };

@@ -6,29 +6,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// What the pilot alone sets: who the member is, where it listens, where its data lies, through whom it finds the
-/// others. In the user's own settings these are left out, and the rendered file names those that were.
-pub const OWNED: [&str; 19] = [
-    "broadcast_address",
-    "broadcast_rpc_address",
-    "cdc_raw_directory",
-    "cluster_name",
-    "commitlog_directory",
-    "data_file_directories",
-    "endpoint_snitch",
-    "hints_directory",
-    "initial_token",
-    "listen_address",
-    "listen_interface",
-    "local_system_data_file_directory",
-    "native_transport_port",
-    "rpc_address",
-    "rpc_interface",
-    "saved_caches_directory",
-    "seed_provider",
-    "start_native_transport",
-    "storage_port",
-];
+pub use bootstrap::cassandra::OWNED;
 
 /// The folders of the volume that hold what belongs to one identity.
 pub(super) const DATA_FOLDERS: [&str; 5] = ["data", "commitlog", "saved_caches", "hints", "cdc_raw"];
