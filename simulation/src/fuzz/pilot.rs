@@ -25,6 +25,7 @@ use protocol::time::{Millis, Timestamp};
 use protocol::view::{Liveness, Peer, View};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const TARGETS: &[Target] = &[
@@ -126,7 +127,7 @@ impl Story {
             liveness: Liveness::Live,
             timeout: Some(Millis(5_000)),
             phi: Some(0.5),
-            report: Some(if n < 3 { sample(n) } else { newcomer() }),
+            report: Some(Arc::new(if n < 3 { sample(n) } else { newcomer() })),
         };
         let peers = (1..=3).map(|n| (life(n).name, peer(n))).collect();
         let view = View { at: Timestamp::from_millis(self.now), peers, woken: false, lonely: false, digest_bytes: 99 };
