@@ -79,7 +79,10 @@ const DEAD_VARIABLES: [(&str, &str); 10] = [
     ("CASSANDRA_ENDPOINT_SNITCH", "the pilot sets GossipingPropertyFileSnitch"),
     ("CASSANDRA_NUM_TOKENS", "write num_tokens into `overrides` of the driver's settings (--settings-configmap)"),
     ("JVM_EXTRA_OPTS", "write it into jvm_options of the driver's settings (--settings-configmap)"),
-    ("CASSANDRA_CONF", "the pilot starts from /etc/cassandra, or from what run.image.conf of the driver's settings says"),
+    (
+        "CASSANDRA_CONF",
+        "the pilot starts from /etc/cassandra, or from what run.image.conf of the driver's settings says",
+    ),
 ];
 
 /// Brings pilots into a set. `others` are the objects in the same file, `place` tells where something stands in it.
