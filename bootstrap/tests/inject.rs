@@ -1,5 +1,7 @@
 //! Pilots brought into a StatefulSet that is there, and taken out again.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use bootstrap::inject::{INJECTED, Options, inject_file, remove_file};
 use bootstrap::manifest::tree::Map;
 use bootstrap::manifest::{Value, read};

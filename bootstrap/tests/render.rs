@@ -1,5 +1,7 @@
 //! What is rendered of a cluster document, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use bootstrap::cluster::{CassandraCluster, render, schema};
 use bootstrap::manifest::{Map, Value, print};
 use std::path::Path;
@@ -136,6 +138,18 @@ fn a_document_of_the_least_is_enough() {
 fn the_committed_schema_is_that_of_the_types() {
     let text = serde_json::to_string_pretty(&schema::schema()).unwrap();
     pinned(Path::new("../docs/reference/cassandracluster.schema.json"), &format!("{text}\n"));
+}
+
+#[test]
+fn the_committed_reference_names_every_setting() {
+    let page = schema::markdown();
+    let schema = schema::schema();
+    let mut all = Vec::new();
+    names(&schema, &schema, "", &mut all);
+    for path in all.iter().filter(|path| path.contains('.')) {
+        assert!(page.contains(&format!("`{path}`")), "{path}");
+    }
+    pinned(Path::new("../docs/reference/cassandracluster.md"), &page);
 }
 
 /// Every name of the schema, by the place it has in a document.

@@ -1,5 +1,7 @@
 //! The Role that is printed allows exactly the requests that are sent.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use super::call::{Call, EventContent, LeaseContent};
 use super::translate::{HttpCall, Names, encode};
 use bootstrap::rights::Access;

@@ -36,3 +36,62 @@ fn close(schema: &mut Value) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
+
+const INTRODUCTION: &str = "\
+# The cluster document, setting by setting
+
+Generated from the types by `bootstrap/src/cluster/schema.rs`; `cassandracluster.schema.json` beside it is the same for
+machines (JSON Schema 2020-12). `pilot render` makes every object of it: [install.md](../install.md).
+
+A setting that stands here in **bold** must be given. One that does not stand here is refused. `apiVersion` is
+`pilotmesh.io/v1alpha1`, `kind` is `CassandraCluster`.
+
+| setting | what it is |
+| --- | --- |
+";
+
+/// The page for people: every setting with what it means, in the order of the document.
+pub fn markdown() -> String {
+    let schema = schema();
+    let mut page = INTRODUCTION.to_owned();
+    for section in ["metadata", "spec"] {
+        rows(&mut page, &schema, &schema["properties"][section], section);
+    }
+    page
+}
+
+/// The settings below a place, each with those below it after it.
+fn rows(page: &mut String, root: &Value, schema: &Value, path: &str) {
+    let schema = resolved(root, schema);
+    let needed = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let Some(properties) = schema["properties"].as_object() else { return };
+    for (name, property) in properties {
+        let here = format!("{path}.{name}");
+        let shown = if needed(name) { format!("**`{here}`**") } else { format!("`{here}`") };
+        let words = words(resolved(root, property));
+        let about = property["description"].as_str().unwrap_or_default().replace('\n', " ");
+        page.push_str(&format!("| {shown} | {about}{words} |\n"));
+        rows(page, root, property, &here);
+    }
+}
+
+/// The schema that a reference means, also where it may be absent.
+fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let reference =
+        schema["$ref"].as_str().or_else(|| schema["anyOf"].as_array()?.iter().find_map(|one| one["$ref"].as_str()));
+    match reference.and_then(|reference| reference.rsplit('/').next()) {
+        Some(name) => &root["$defs"][name],
+        None => schema,
+    }
+}
+
+/// What each word means, where a setting is one of some words.
+fn words(schema: &Value) -> String {
+    let mut out = String::new();
+    for one in schema["oneOf"].as_array().into_iter().flatten() {
+        if let (Some(word), Some(about)) = (one["const"].as_str(), one["description"].as_str()) {
+            out.push_str(&format!(" `{word}`: {}", about.replace('\n', " ")));
+        }
+    }
+    out
+}

@@ -46,11 +46,12 @@ pub struct Spec {
     pub pilot: Pilot,
     /// The volume of each member. Kubernetes changes none of it once the set is there.
     pub storage: Storage,
-    /// What each database may use.
+    /// What each database may use. `limits.memory` must be given: the heap goes by it.
     pub resources: Resources,
-    /// Least and greatest size of the Java heap, `4G` for instance; at most three quarters of the memory limit. Default,
+    /// Least and greatest size of the Java heap, in `M` or `G` as the Java machine takes it (`4G`: 4 GiB); at most three quarters of the memory limit. Default,
     /// of the memory limit: a half up to 1 GiB, or a quarter up to 8 GiB, whichever is more. That is the rule of
     /// Cassandra's own start script up to 4.0; the script itself would go by the memory of the whole node.
+    #[schemars(with = "Option<String>", regex(pattern = r"^[0-9]{1,6}[MG]$"))]
     pub heap: Option<Quantity>,
     /// Further options of the Java machine, after all of the pilot's.
     pub jvm_options: Option<Vec<String>>,
@@ -141,8 +142,8 @@ pub struct Spread {
 /// The keys that seal what pilots tell each other.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
 pub struct Keys {
-    /// The Secret, one key in each of its entries. It is never rendered: make it yourself. Default: the cluster's name
-    /// and `-mesh-keys`.
+    /// The Secret, one key in each of its entries. It is never rendered: make it yourself. Where the section is absent, the
+    /// cluster's name and `-mesh-keys`.
     pub secret: String,
 }
 

@@ -67,8 +67,9 @@ pub struct Removed {
     pub notes: Vec<String>,
 }
 
-/// Variables by which the official image's entry point writes `cassandra.yaml`, and what takes their place.
-const DEAD_VARIABLES: [(&str, &str); 9] = [
+/// Variables that have no effect under a pilot: most of them the official image's entry point writes into
+/// `cassandra.yaml`. With what takes their place.
+const DEAD_VARIABLES: [(&str, &str); 10] = [
     ("CASSANDRA_SEEDS", "the pilots know the members"),
     ("CASSANDRA_BROADCAST_ADDRESS", "the pilot takes the pod's address"),
     ("CASSANDRA_BROADCAST_RPC_ADDRESS", "the pilot takes the pod's address"),
@@ -77,7 +78,11 @@ const DEAD_VARIABLES: [(&str, &str); 9] = [
     ("CASSANDRA_START_RPC", "it has no meaning since Cassandra 4"),
     ("CASSANDRA_ENDPOINT_SNITCH", "the pilot sets GossipingPropertyFileSnitch"),
     ("CASSANDRA_NUM_TOKENS", "write num_tokens into `overrides` of the driver's settings (--settings-configmap)"),
-    ("CASSANDRA_PASSWORD_SEEDER", "users are yours to make"),
+    ("JVM_EXTRA_OPTS", "write it into jvm_options of the driver's settings (--settings-configmap)"),
+    (
+        "CASSANDRA_CONF",
+        "the pilot starts from /etc/cassandra, or from what run.image.conf of the driver's settings says",
+    ),
 ];
 
 /// Brings pilots into a set. `others` are the objects in the same file, `place` tells where something stands in it.

@@ -127,7 +127,13 @@ fn list(out: &mut String, depth: usize, items: &[Value]) -> Result<(), PrintErro
                 out.push(' ');
                 mapping(out, depth + 1, map)?;
             }
-            other => value(out, depth + 1, other)?,
+            Value::Map(_)
+            | Value::List(_)
+            | Value::Nothing
+            | Value::Flag(_)
+            | Value::Whole(_)
+            | Value::Fraction(_)
+            | Value::Text(_) => value(out, depth + 1, item)?,
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! What tests of this crate share.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping it")]
+
 use std::path::Path;
 
 /// Compares with a committed file of `tests/golden`; writes it instead where that was asked for.
@@ -19,6 +21,6 @@ pub(crate) fn pinned(path: &Path, text: &str) {
         committed == text,
         "{} differs from what is made now: REGENERATE=1 writes it, then look at the diff\n{}",
         path.display(),
-        similar::TextDiff::from_lines(&committed, &text.to_owned()).unified_diff()
+        similar::TextDiff::from_lines(&committed, text).unified_diff()
     );
 }
