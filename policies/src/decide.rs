@@ -84,6 +84,9 @@ fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, 
     if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
         return Ok(plan);
     }
+    if let Some(plan) = restart::make_anew_what_never_ran(&plan, world)? {
+        return Ok(plan);
+    }
     if let Some(plan) = marks::stamp(&plan, world, &facts.record, intent)? {
         return Ok(plan);
     }
@@ -103,6 +106,9 @@ fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, 
 
 fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     if let Some(plan) = leave::let_the_wanted_return(&plan, world, &facts.record) {
+        return Ok(plan);
+    }
+    if let Some(plan) = restart::make_anew_what_never_ran(&plan, world)? {
         return Ok(plan);
     }
     if let Some(plan) = marks::next(&plan, world, &facts.record)? {

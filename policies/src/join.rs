@@ -6,7 +6,7 @@ use crate::peers::{
     PeersSay, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
-use crate::world::{PodFacts, RecordFacts, World};
+use crate::world::{RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId, PilotName, Uid, Voter};
 use protocol::order::{OldData, OrderKind, OrderName};
@@ -244,22 +244,6 @@ fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid, begun: &Op
             .all(|r| matches!((ClusterRecord::operation_number(&r.operation), begun), (Some(left), Some(begun)) if left < begun))
 }
 
-/// A pod that has never run, of a template that the set no longer has, and of nobody who is a member: what kept it from
-/// running may have been mended since, and nobody but us makes it anew.
-fn make_anew(plan: Plan, world: &World, name: &PilotName, pod: &PodFacts) -> Decision {
-    let target = pod.object.target(world.epoch)?;
-    if pod.object.stamp < world.epoch {
-        return Ok(plan.act(Act::StampPod(target), name, Rule::StampFirst, "its pod carries an older epoch"));
-    }
-    if let Some(why) = world.evictions_refused.get(&pod.object.uid) {
-        let mut plan = plan;
-        plan.note(Verdict::Wait, name, Rule::RollInBudget, format!("its eviction was refused ({why})"));
-        return Ok(plan);
-    }
-    let fact = "its pod has never run and the template has changed since: it is made anew";
-    Ok(plan.act(Act::Evict(target), name, Rule::RollInBudget, fact))
-}
-
 /// Whether a new member may begin to join, and which.
 pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
@@ -295,9 +279,6 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
             continue;
         }
         let Some(report) = world.live_report(name) else {
-            if let Some(pod) = world.pods.get(name).filter(|p| !p.terminating && p.pending && world.is_outdated(p)) {
-                return make_anew(plan, world, name, pod);
-            }
             plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pilot has not been heard");
             continue;
         };

@@ -7,7 +7,7 @@
 use crate::decide::{Limits, open, settling, write};
 use crate::peers::{PeersSay, away, peers_say, phase_word, replication};
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
-use crate::world::{PodFacts, RecordFacts, World};
+use crate::world::{Outranked, PodFacts, RecordFacts, World};
 use protocol::database::DatabasePhase;
 use protocol::id::{PilotName, Uid, Voter};
 use protocol::record::{ClusterRecord, IntentKind};
@@ -56,6 +56,28 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
     };
     let fact = format!("the pod of {name} was made from an older template: it is made anew");
     write(plan, world, facts, |r| open(r, world, kind), Rule::RollInBudget, fact)
+}
+
+/// A pod that has never run, of a template that the set no longer has: what kept it from running may have been mended
+/// since, and nobody but us makes it anew. Nothing runs in it, so nothing is lost with it, whatever is under way.
+pub(crate) fn make_anew_what_never_ran(plan: &Plan, world: &World) -> Result<Option<Plan>, Outranked> {
+    for name in world.set.declared() {
+        let Some(pod) = world.pods.get(&name).filter(|p| !p.terminating && p.pending && world.is_outdated(p)) else {
+            continue;
+        };
+        let serves = world.live_report(&name).is_some();
+        if serves || world.evictions_refused.contains_key(&pod.object.uid) {
+            continue;
+        }
+        let target = pod.object.target(world.epoch)?;
+        let plan = plan.clone();
+        if pod.object.stamp < world.epoch {
+            return Ok(Some(plan.act(Act::StampPod(target), name, Rule::StampFirst, "its pod carries an older epoch")));
+        }
+        let fact = "its pod has never run and the template has changed since: it is made anew";
+        return Ok(Some(plan.act(Act::Evict(target), name, Rule::RollInBudget, fact)));
+    }
+    Ok(None)
 }
 
 /// A restart, until the member serves in a new pod and its peers see that.

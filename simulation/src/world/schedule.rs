@@ -107,9 +107,9 @@ impl fmt::Display for Action {
 pub type Schedule = Vec<(u64, Action)>;
 
 /// What is drawn. Each family from a generator of its own: one more changes nothing of the others.
-pub const FAMILIES: [&str; 20] = [
+pub const FAMILIES: [&str; 19] = [
     "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
-    "template", "deaf", "clog", "reply", "hang", "move", "disk", "image",
+    "template", "deaf", "clog", "reply", "hang", "move", "disk",
 ];
 
 /// Draws a schedule of these families for a run of `members` pods whose faults end at `end`.
@@ -162,8 +162,6 @@ pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
                 "hang" => Action::HangDatabase(ordinal(&mut chance), chance.between(2_000, 60_000)),
                 "move" => Action::FailMove(ordinal(&mut chance)),
                 "disk" => Action::LoseVolume(ordinal(&mut chance)),
-                "image" if chance.happens(500) => Action::Template(super::cluster::NO_IMAGE),
-                "image" => Action::Template(u32::try_from(chance.below(3)).unwrap_or(0)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));
