@@ -232,6 +232,8 @@ fn what_is_not_plain_can_be_said() {
     let containers = set.list_at(&["spec", "template", "spec", "initContainers"]);
     let pilot = containers.iter().find(|container| container.name() == Some("pilot")).unwrap();
     assert_eq!(pilot.at(&["securityContext", "runAsUser"]), Some(&Value::Whole(1001)), "the database's user");
+    let group = set.at(&["spec", "template", "spec", "securityContext", "fsGroup"]);
+    assert_eq!(group, Some(&Value::Whole(1001)), "the Secret with the keys is readable by this group only");
     let told = refused(&unknown.replace("{ runAsUser: 1001 }", "{}"), &said);
     assert!(told.contains("runAsUser is missing but must be given"), "{told}");
     let told = refused(BEFORE, &Options { container: Some("db".into()), ..options() });

@@ -3,6 +3,7 @@
 //! What is replaced is kept in an annotation of the set, so that taking them out gives back what was there. Injecting is
 //! taking out what an earlier injection put in, then putting in what this version puts in: twice is the same as once.
 
+mod database;
 pub mod edit;
 mod facts;
 mod file;
@@ -258,9 +259,7 @@ impl Work {
             }
         }
         self.editor.set(&in_pod(&["terminationGracePeriodSeconds"]), parts.grace);
-        if !facts.has_group
-            && let Some(group) = facts.run_as.get("runAsGroup").or_else(|| facts.run_as.get("runAsUser"))
-        {
+        if let Some(group) = &facts.volume_group {
             self.editor.set(&in_pod(&["securityContext", "fsGroup"]), group.clone());
             self.editor.set(&in_pod(&["securityContext", "fsGroupChangePolicy"]), "OnRootMismatch");
         }
