@@ -128,7 +128,7 @@ const SHARDS: &[Shard] = &[
         name: "swarm",
         shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator, in release",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "swarm"],
+        argv: &["cargo", "run", "--release", "-p", "simulation", "--bin", "simulate", "--", "--gate"],
     },
     Shard {
         name: "fresh-seeds",

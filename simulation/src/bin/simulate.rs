@@ -32,7 +32,7 @@ struct Arguments {
     /// Time the simulator at 5, 100 and 1,000 members.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours"])]
     bench: bool,
-    /// What the gate runs: 2,000 seeds drawn from the commit, all plans, and large clusters.
+    /// 2,000 seeds drawn from the commit, all plans, and large clusters.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
     gate: bool,
     /// Run so many at a time; by default as many as this machine has cores.
@@ -223,7 +223,7 @@ fn bench() -> bool {
     false
 }
 
-/// What runs before every landing. All of it runs, also where a part has failed.
+/// What a commit is tried with. All of it runs, also where a part has failed.
 fn gate(arguments: &Arguments) -> bool {
     let from = seed_of_commit();
     eprintln!("seeds from {from}, which is the commit's");

@@ -1,4 +1,4 @@
-//! Many members. The larger ones run in release: `simulate --gate`.
+//! Many members. Larger clusters run in release: `simulate --gate`.
 
 use crate::support::{at_rest, epoch, sound, world};
 use simulation::world::run::Options;
