@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The kept inputs of a target, in order of name.
 fn kept(target: &Target) -> Vec<(String, Vec<u8>)> {
     let folder = target.corpus();
+    if (target.seeds)().is_empty() && !folder.exists() {
+        // No input can be kept of it, and no folder is kept that holds nothing.
+        return Vec::new();
+    }
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{} cannot be read: {e}", folder.display()));
     let mut inputs: Vec<_> = entries
         .map(|entry| {

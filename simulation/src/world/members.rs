@@ -66,7 +66,9 @@ impl World {
                 self.marks.mark(marks::BUDGET_REFUSES);
             }
             let most = usize::try_from(self.options.rules.limits.rollout.max_unavailable).unwrap_or(1);
-            let serves = PilotName::parse(target.name()).is_ok_and(|name| !self.watch.away.contains_key(&name));
+            // Who does not serve, or has never run, costs nothing.
+            let serves = PilotName::parse(target.name())
+                .is_ok_and(|name| self.databases.processes.get(&name).is_some_and(|p| p.stage == Stage::Serving));
             let away = sent.away;
             if committed && serves && away + 1 > most {
                 let why = format!(
