@@ -153,8 +153,10 @@ fn run(program: &Path, target: &Target, corpus: &Path, seconds: u64) -> Result<R
         .arg(format!("-artifact_prefix={}/", findings.display()))
         // Ten seconds for one input are a finding too; so is memory that the count of allocations does not see.
         .args(["-timeout=10", "-rss_limit_mb=1024", "-max_len=70000", "-print_final_stats=1"])
-        .arg(corpus)
-        .arg(target.corpus());
+        .arg(corpus);
+    if target.corpus().exists() {
+        command.arg(target.corpus());
+    }
     let output = command.output().map_err(|e| failed("start the fuzzer", e))?;
     let said = String::from_utf8_lossy(&output.stderr);
     let executions = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));

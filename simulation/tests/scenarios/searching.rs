@@ -86,10 +86,12 @@ fn seeds_that_once_showed_a_bug_show_none() {
     }
 }
 
+/// Those that take more than a few runs are the shard's: `simulate --planted`.
 #[test]
 fn planted_bugs_are_found() {
-    for bug in Planted::ALL {
-        let found = (0..100).find(|seed| run(bug.options(*seed)).verdict.is_some());
-        assert!(found.is_some(), "{bug:?} was not found in 100 seeds");
+    let slow = [Planted::ErrorIsAbsence, Planted::RetiredIsEmpty, Planted::BlindEviction];
+    for bug in Planted::ALL.into_iter().filter(|bug| !slow.contains(bug)) {
+        let found = (0..30).find(|seed| run(bug.options(*seed)).verdict.is_some());
+        assert!(found.is_some(), "{bug:?} was not found in 30 seeds");
     }
 }
