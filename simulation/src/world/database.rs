@@ -34,6 +34,13 @@ pub struct Data {
     pub rows: BTreeSet<u32>,
 }
 
+impl Data {
+    /// It owns its part: it has taken it over, and has not handed it over for good.
+    pub fn is_full_member(&self) -> bool {
+        self.bootstrapped && !self.decommissioned
+    }
+}
+
 /// The address of a member: of one pod, and of no other under its name.
 pub type Seed = (PilotName, Uid);
 

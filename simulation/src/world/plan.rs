@@ -172,9 +172,9 @@ impl Workload {
     }
 
     /// A world just before it; nothing where that is not reached.
-    fn prepared(self, seed: u64, aloud: bool) -> Option<World> {
+    fn prepared(self, seed: u64) -> Option<World> {
         let grace = if self == Self::ShrinkCutOff { 6 } else { 120 };
-        let mut world = World::new(Options { grace, aloud, ..Options::calm(seed, self.members()) });
+        let mut world = World::new(Options { grace, ..Options::calm(seed, self.members()) });
         if self != Self::Form && !world.settle(PATIENCE) {
             return None;
         }
@@ -202,8 +202,8 @@ impl Workload {
     ///
     /// # Errors
     /// When it does not come to rest.
-    pub fn steps(self, seed: u64, aloud: bool) -> Result<Vec<Reached>, String> {
-        let Some(mut world) = self.prepared(seed, aloud) else {
+    pub fn steps(self, seed: u64) -> Result<Vec<Reached>, String> {
+        let Some(mut world) = self.prepared(seed) else {
             return Err(format!("{self:?} is not reached from seed {seed}"));
         };
         let before = members(&world);
@@ -299,7 +299,7 @@ impl Plan {
     pub fn all(seed: u64) -> Result<Vec<Reached>, String> {
         let mut all = Vec::new();
         for workload in Workload::ALL {
-            all.extend(workload.steps(seed, false)?);
+            all.extend(workload.steps(seed)?);
         }
         Ok(all)
     }

@@ -527,7 +527,7 @@ impl World {
                         .volumes
                         .values()
                         .filter_map(|volume| volume.data.as_ref())
-                        .filter(|d| d.bootstrapped && !d.decommissioned)
+                        .filter(|d| d.is_full_member())
                         .count();
                     if stay < super::database::REPLICATION as usize {
                         self.oracle.broken(super::oracle::Rule::Copies, format!("{name} left and {stay} members stay"));

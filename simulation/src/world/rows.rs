@@ -72,11 +72,17 @@ impl World {
             .iter()
             .filter(|(claim, _)| !self.rows.gone.contains(*claim))
             .filter_map(|(claim, volume)| {
-                let data = volume.data.as_ref().filter(|d| d.bootstrapped && !d.decommissioned)?;
+                let data = volume.data.as_ref().filter(|d| d.is_full_member())?;
                 let serves_in = serving.get(claim).copied().cloned();
                 Some(Member { claim: claim.clone(), identity: data.identity.clone(), serves_in })
             })
             .collect()
+    }
+
+    /// The rows that each full member holds.
+    fn rows_held(&self) -> BTreeMap<&DatabaseIdentity, &BTreeSet<u32>> {
+        let data = self.volumes.values().filter_map(|v| v.data.as_ref());
+        data.filter(|d| d.is_full_member()).map(|d| (&d.identity, &d.rows)).collect()
     }
 
     /// The client writes the next row through some member, and again in a moment.
@@ -109,20 +115,14 @@ impl World {
     /// A member has taken its part over: from whoever held it before.
     pub(crate) fn rows_arrive(&mut self, joined: &DatabaseIdentity) {
         let members = self.full_members();
-        let holds: BTreeMap<&DatabaseIdentity, &BTreeSet<u32>> = self
-            .volumes
-            .values()
-            .filter_map(|v| v.data.as_ref())
-            .filter(|d| d.bootstrapped && !d.decommissioned)
-            .map(|d| (&d.identity, &d.rows))
-            .collect();
+        let holds = self.rows_held();
         let mut rows = BTreeSet::new();
         for row in 0..self.rows.next {
-            if !homes(row, members.iter().map(|m| &m.identity)).contains(&joined) {
+            let after = homes(row, members.iter().map(|m| &m.identity));
+            if !after.contains(&joined) {
                 continue;
             }
             let before = homes(row, members.iter().map(|m| &m.identity).filter(|i| *i != joined));
-            let after = homes(row, members.iter().map(|m| &m.identity));
             let displaced: Vec<&&DatabaseIdentity> = before.iter().filter(|i| !after.contains(i)).collect();
             // Where it displaces nobody it is one more copy, and any of the others will do.
             let sources = if displaced.is_empty() { before.iter().collect() } else { displaced };
@@ -185,13 +185,7 @@ impl World {
     /// C-DATA: what was acknowledged is read at QUORUM, whichever members answer.
     pub(crate) fn judge_rows(&mut self) {
         let members = self.full_members();
-        let holds: BTreeMap<&DatabaseIdentity, &BTreeSet<u32>> = self
-            .volumes
-            .values()
-            .filter_map(|v| v.data.as_ref())
-            .filter(|d| d.bootstrapped && !d.decommissioned)
-            .map(|d| (&d.identity, &d.rows))
-            .collect();
+        let holds = self.rows_held();
         let missing: Vec<u32> = self
             .rows
             .acknowledged
