@@ -439,7 +439,7 @@ fn the_roster_is_told_until_it_is_known_and_again_on_a_new_stream_and_now_and_th
     let peers = BTreeMap::from([(name(1), peer.clone()), (name(2), peer)]);
     story.tell(Event::View(Box::new(View { peers, ..View::default() })));
     // The answers of c-1, second by second; whether c-1 and c-2 were told the roster in full.
-    let mut told = |story: &mut Story, seconds: u64| {
+    let told = |story: &mut Story, seconds: u64| {
         let mut told = Vec::new();
         for _ in 0..seconds * 10 {
             for (to, message) in std::mem::take(&mut story.sent) {

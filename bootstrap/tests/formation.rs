@@ -124,6 +124,7 @@ fn add(world: &mut World, ordinal: u32) {
         revision: None,
         template: Template::default(),
         pending: false,
+        untouched: false,
     };
     world.pods.insert(name(ordinal), pod);
     world.claims.insert(

@@ -74,6 +74,15 @@ pub fn decide(limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     }
 }
 
+/// What may be done although no majority of the roster answers, or there is no record yet: nothing but making pods anew in
+/// which nothing has ever run.
+///
+/// # Errors
+/// As [`decide`].
+pub fn without_majority(world: &World) -> Decision {
+    Ok(restart::make_anew_what_never_ran(&Plan::default(), world)?.unwrap_or_default())
+}
+
 fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     plan.operation = Some(OperationReport {
         operation: intent.operation.clone(),

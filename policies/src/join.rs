@@ -158,6 +158,14 @@ pub(crate) fn carry_on(
         ));
     }
     if let Some(why) = not_all_serving(world, record, None) {
+        if strange.is_empty()
+            && let Some(gone) = without_pod_beyond_the_size(world, record)
+            && !matches!(report.database.volume, Some(VolumeState::HoldsUnknown | VolumeState::Unreadable) | None)
+        {
+            // Nothing has begun, and that one serves again only under a leave, which no other operation lets begin.
+            let fact = format!("{} joins later: {gone} is beyond the size, and has to leave first", joiner.name);
+            return write(plan, world, facts, |r| r.intent = None, Rule::JoinByGrant, fact);
+        }
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
     }
     let move_aside = match &report.database.volume {
@@ -174,6 +182,12 @@ pub(crate) fn carry_on(
     };
     let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside };
     Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
+}
+
+/// A member that no size asks for any more and whose pod is gone: its leave is unfinished.
+fn without_pod_beyond_the_size<'a>(world: &World, record: &'a ClusterRecord) -> Option<&'a PilotName> {
+    let end = world.set.start.saturating_add(world.set.replicas);
+    record.members.keys().find(|name| name.ordinal().is_some_and(|o| o >= end) && !world.pods.contains_key(*name))
 }
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {

@@ -59,14 +59,15 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
 }
 
 /// A pod that has never run, of a template that the set no longer has: what kept it from running may have been mended
-/// since, and nobody but us makes it anew. Nothing runs in it, so nothing is lost with it, whatever is under way.
+/// since, and nobody but us makes it anew. Nothing runs in it, so nothing is lost with it, whatever is under way; and as
+/// the write names the version that was read, it is still so when it is done. This alone is done without a majority of the
+/// roster too: where the majority is in such pods, nobody else could ever heal the cluster.
 pub(crate) fn make_anew_what_never_ran(plan: &Plan, world: &World) -> Result<Option<Plan>, Outranked> {
     for name in world.set.declared() {
-        let Some(pod) = world.pods.get(&name).filter(|p| !p.terminating && p.pending && world.is_outdated(p)) else {
+        let Some(pod) = world.pods.get(&name).filter(|p| !p.terminating && p.untouched && world.is_outdated(p)) else {
             continue;
         };
-        let serves = world.live_report(&name).is_some();
-        if serves || world.evictions_refused.contains_key(&pod.object.uid) {
+        if world.evictions_refused.contains_key(&pod.object.uid) {
             continue;
         }
         let target = pod.object.target(world.epoch)?;

@@ -124,6 +124,9 @@ pub struct PodFacts {
     pub template: Template,
     /// Not all of its containers have ever run: it is not scheduled, or an image cannot be had.
     pub pending: bool,
+    /// None of its containers has ever been started, init containers and sidecars left aside: nothing was ever written
+    /// from it.
+    pub untouched: bool,
 }
 
 /// What a restart can change of a pod: its containers but for the sidecars, each as one short digest, and when a user

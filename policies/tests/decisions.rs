@@ -154,6 +154,7 @@ fn add(world: &mut World, ordinal: u32, report: Report) {
         revision: Some("new".into()),
         template: template("new"),
         pending: false,
+        untouched: false,
     };
     world.pods.insert(name(ordinal), pod);
     let mut read = object(&format!("data-c-{ordinal}"));
@@ -456,7 +457,7 @@ fn a_new_pod_that_has_never_run_holds_up_no_restart_and_is_made_anew_when_the_te
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
     world.pilots.remove(&name(3));
-    world.pods.get_mut(&name(3)).expect("a pod").pending = true;
+    world.pods.get_mut(&name(3)).expect("a pod").untouched = true;
     outdated(&mut world, &[2]);
     assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Restart { .. })), "a restart has its turn");
     outdated(&mut world, &[3]);
@@ -464,7 +465,7 @@ fn a_new_pod_that_has_never_run_holds_up_no_restart_and_is_made_anew_when_the_te
     assert!(matches!(plan(&world).act, Some(Act::StampPod(target)) if target.name() == "c-3"));
     world.pods.get_mut(&name(3)).expect("a pod").object.stamp = EPOCH;
     assert!(matches!(plan(&world).act, Some(Act::Evict(target)) if target.name() == "c-3"));
-    world.pods.get_mut(&name(3)).expect("a pod").pending = false;
+    world.pods.get_mut(&name(3)).expect("a pod").untouched = false;
     assert!(!matches!(plan(&world).act, Some(Act::Evict(_))), "one that runs is left alone");
 }
 
@@ -643,6 +644,39 @@ fn a_joiner_whose_start_failed_is_ordered_again() {
     assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Join { .. }, .. })));
     pilot(&mut world, 3).database.wants_start = false;
     assert!(plan(&world).act.is_none(), "while it tries, it is not told again");
+}
+
+#[test]
+fn a_join_that_has_not_begun_makes_room_for_a_member_that_was_scaled_away_and_has_to_leave() {
+    let mut world = healthy(&[0, 2, 3, 4], 4);
+    newcomer(&mut world, 1, VolumeState::Empty);
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
+    });
+    for ordinal in [0, 2, 3] {
+        let ring = pilot(&mut world, ordinal).ring.as_mut().expect("told");
+        for line in ring.iter_mut().filter(|l| l.identity == identity(4)) {
+            (line.status, line.up) = (RingStatus::Shutdown, Some(false));
+        }
+    }
+    assert!(waits_for(&plan(&world), Rule::AllServing), "as long as it has a pod it may serve again");
+    world.pods.remove(&name(4));
+    world.pilots.remove(&name(4));
+    assert_eq!(rewritten(&plan(&world)).map(|r| r.intent.is_none()), Some(true));
+    written(&mut world);
+    assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Leave { .. })), "{:?}", plan(&world));
+    written(&mut world);
+
+    // What nobody knows on its volume can be moved aside only under the operation that began it.
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
+    });
+    pilot(&mut world, 1).database.volume = Some(VolumeState::HoldsUnknown);
+    assert!(waits_for(&plan(&world), Rule::AllServing));
 }
 
 #[test]

@@ -458,7 +458,18 @@ fn pod(body: &Value) -> Result<PodFacts, Failure> {
         revision: body["metadata"]["labels"]["controller-revision-hash"].as_str().map(str::to_owned),
         template: template(body),
         pending: body["status"]["phase"] == "Pending",
+        untouched: untouched(&body["status"]),
     })
+}
+
+/// Whether the kubelet has started none of the containers yet. Sidecars are init containers and have a list of their own.
+fn untouched(status: &Value) -> bool {
+    let never_started = |container: &Value| {
+        container["restartCount"].as_u64().unwrap_or(0) == 0
+            && container["lastState"].as_object().is_none_or(serde_json::Map::is_empty)
+            && ["running", "terminated"].iter().all(|state| container["state"].get(state).is_none_or(Value::is_null))
+    };
+    status["phase"] == "Pending" && status["containerStatuses"].as_array().into_iter().flatten().all(never_started)
 }
 
 /// Where admission mounts the token of the service account, in pods and not in their template.

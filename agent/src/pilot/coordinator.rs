@@ -84,6 +84,8 @@ pub(crate) struct Leadership {
     evictions_refused: BTreeMap<Uid, RefusedEviction>,
     /// Since then it has seen no operation under way.
     quiet_since: Timestamp,
+    /// Since then no look at the world has come to its end.
+    blind_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +109,8 @@ enum Step {
 
 #[derive(Debug, Clone, Default)]
 struct Look {
+    /// The Lease shows the last renewal: the server that answers keeps up.
+    keeps_up: bool,
     set: Option<SetFacts>,
     pods: Option<BTreeMap<PilotName, PodFacts>>,
     claims: Option<BTreeMap<PilotName, ClaimFacts>>,
@@ -148,6 +152,7 @@ impl Leadership {
             told_to_return: BTreeMap::new(),
             evictions_refused: BTreeMap::new(),
             quiet_since: now,
+            blind_since: None,
         }
     }
 
@@ -232,9 +237,6 @@ impl Pilot {
         let Some(leading) = &mut self.leadership else {
             return;
         };
-        if leading.hears_nobody(&self.view) {
-            return;
-        }
         match &leading.step {
             Step::Idle => {
                 let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
@@ -262,6 +264,8 @@ impl Pilot {
                         rule: Rule::UnknownHolds,
                         fact: format!("{have} of {of} pilots of the roster promised, more than half are needed: nothing is done"),
                     }]);
+                    // The majority may be in pods that nobody but this one can make anew.
+                    self.act_alone(now);
                 }
             }
             Step::Looking(_) => {
@@ -404,7 +408,9 @@ impl Pilot {
         leading.looked_at = now;
         leading.step = Step::Looking(Look::default());
         let number = leading.observing;
-        for call in [Call::GetSet, Call::ListPods, Call::ListClaims, Call::GetRecord] {
+        // The Lease is the one object that this pilot itself changes all the time: a server that shows an older one than the
+        // last renewal lags behind in everything.
+        for call in [Call::GetLease, Call::GetSet, Call::ListPods, Call::ListClaims, Call::GetRecord] {
             self.call(now, Purpose::Observe(number), call);
         }
     }
@@ -420,6 +426,19 @@ impl Pilot {
             return;
         }
         match result {
+            Ok(Answer::Lease(Some(lease)))
+                if lease.content.holder.as_ref() == Some(&self.setup.id) && lease.content.epoch == leading.epoch =>
+            {
+                look.keeps_up = true;
+            }
+            Ok(Answer::Lease(Some(_))) => {
+                self.step_down(now, "another holds the Lease");
+                return;
+            }
+            Ok(Answer::Lease(None)) => {
+                self.step_down(now, "the Lease was deleted");
+                return;
+            }
             Ok(Answer::Set(Some(set))) => look.set = Some(set),
             Ok(Answer::Pods(pods)) => look.pods = Some(pods),
             Ok(Answer::Claims(claims)) => look.claims = Some(claims),
@@ -440,13 +459,14 @@ impl Pilot {
                 );
                 return;
             }
-            Ok(Answer::Lease(_) | Answer::OwnPod(_) | Answer::OwnClaim(_) | Answer::Written) => {
+            Ok(Answer::OwnPod(_) | Answer::OwnClaim(_) | Answer::Written) => {
                 return;
             }
             Err(failure) => {
                 leading.step = Step::Idle;
                 leading.hurry = true;
                 let epoch = leading.epoch;
+                let blind = now.since(*leading.blind_since.get_or_insert(now));
                 self.tell(
                     now,
                     epoch,
@@ -457,12 +477,20 @@ impl Pilot {
                         fact: format!("the world could not be read: {failure}"),
                     }],
                 );
+                let lease = self.setup.rules.lease;
+                if blind > lease.saturating_mul(2) {
+                    self.hand_over(now, "the world could not be read for two Leases");
+                    self.election.give_others_time(now.plus(lease));
+                }
                 return;
             }
         }
-        let Look { set: Some(set), pods: Some(pods), claims: Some(claims), record: Some(record) } = look.clone() else {
+        let Look { keeps_up: true, set: Some(set), pods: Some(pods), claims: Some(claims), record: Some(record) } =
+            look.clone()
+        else {
             return;
         };
+        leading.blind_since = None;
         self.decide(now, set, pods, claims, record);
     }
 
@@ -529,9 +557,15 @@ impl Pilot {
             leading.roster = roster;
             leading.told.clear();
         }
-        let plan = match &world.record {
-            None => Ok(formation::found(&world, &mint)),
-            Some(facts) => decide::decide(limits, &world, facts),
+        let alone = leading.hears_nobody(&self.view);
+        let mended = decide::without_majority(&world);
+        let plan = match (&world.record, mended) {
+            (_, Err(outranked)) => Err(outranked),
+            // What it knows of others is from before: nothing is decided on it.
+            (_, Ok(_)) if alone => Ok(Plan::default()),
+            (None, Ok(mended)) if mended.act.is_some() => Ok(mended),
+            (None, Ok(_)) => Ok(formation::found(&world, &mint)),
+            (Some(facts), Ok(_)) => decide::decide(limits, &world, facts),
         };
         leading.last_world = Some(world.clone());
         if let Some(facts) = &world.record {
@@ -546,8 +580,45 @@ impl Pilot {
                 self.raise_floor(outranked.found);
                 self.step_down(now, &outranked.to_string());
             }
+            Ok(_) if alone => {
+                if !self.act_alone(now)
+                    && let Some(leading) = &mut self.leadership
+                {
+                    leading.step = Step::Idle;
+                }
+            }
             Ok(plan) => self.follow(now, plan),
         }
+    }
+
+    /// What needs no majority, decided on the last look at the world: tells whether anything was done.
+    fn act_alone(&mut self, now: Timestamp) -> bool {
+        let Some(leading) = &mut self.leadership else {
+            return false;
+        };
+        let Some(world) = leading.last_world.as_ref().filter(|_| leading.is_valid(now)) else {
+            return false;
+        };
+        let Ok(Plan { act: Some(act), reasons, .. }) = decide::without_majority(world) else {
+            return false;
+        };
+        let call = match act {
+            Act::StampPod(target) => Call::StampPod(target),
+            Act::Evict(target) => Call::EvictPod(target),
+            Act::CreateRecord(_)
+            | Act::WriteRecord(..)
+            | Act::StampSet(_)
+            | Act::Scale(..)
+            | Act::MarkClaim(..)
+            | Act::Order { .. } => return false,
+        };
+        // It has been acted on: another look comes before anything else is decided.
+        leading.last_world = None;
+        leading.step = Step::Acting;
+        let epoch = leading.epoch;
+        self.call(now, Purpose::Act, call);
+        self.tell(now, epoch, reasons);
+        true
     }
 
     fn follow(&mut self, now: Timestamp, plan: Plan) {

@@ -9,6 +9,7 @@ pub mod durable;
 mod election;
 mod local;
 mod mesh;
+mod newest;
 mod orders;
 mod pause;
 mod reporting;
@@ -170,6 +171,7 @@ pub struct Pilot {
     api: ApiReach,
 
     learning: Learning,
+    newest: newest::Newest,
     local: local::Local,
     election: election::Election,
     leadership: Option<Leadership>,
@@ -210,6 +212,7 @@ impl Pilot {
             volume: None,
             api: ApiReach::Untried,
             learning: Learning::default(),
+            newest: newest::Newest::default(),
             local: local::Local::default(),
             election: election::Election::default(),
             leadership: None,
@@ -325,6 +328,7 @@ impl Pilot {
         let Some(pending) = self.pending.remove(&id) else {
             return;
         };
+        let result = result.and_then(|answer| self.newest.check(answer));
         self.api = match &result {
             Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => ApiReach::Reachable,
             Err(Failure::Ambiguous(_)) => ApiReach::Unreachable,

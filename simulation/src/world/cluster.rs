@@ -253,6 +253,18 @@ impl Cluster {
         }
     }
 
+    /// Somebody takes every annotation off the set, its pods and its claims.
+    pub fn strip(&mut self, now: u64) {
+        for kind in [KindId::STATEFUL_SETS, KindId::PODS, KindId::CLAIMS] {
+            let objects: Vec<Arc<Value>> = self.api.store().list(kind, Some(NAMESPACE)).cloned().collect();
+            for object in objects {
+                let mut object = Value::clone(&object);
+                object["metadata"]["annotations"] = json!({});
+                let _changed_meanwhile = self.api.update(time(now), "user", kind, object);
+            }
+        }
+    }
+
     /// A user deletes everything of the set, claims included.
     pub fn delete_all(&mut self, now: u64) {
         let options = DeleteOptions::default();

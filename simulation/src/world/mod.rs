@@ -9,6 +9,7 @@ pub mod chance;
 pub mod clock;
 pub mod cluster;
 pub mod database;
+pub mod front;
 pub mod marks;
 mod members;
 mod mesh;
@@ -158,6 +159,7 @@ struct Broken {
     held: BTreeMap<Life, u64>,
     /// The next write of these lives is done, and the answer is lost.
     replies_lost: BTreeSet<Life>,
+    fronts: front::Fronts,
 }
 
 /// One run.
@@ -541,6 +543,17 @@ impl World {
             Action::LoseVolume(ordinal) => self.lose_volume(*ordinal),
             Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
             Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
+            Action::StaleReads(whom, length) => {
+                let pod = self.whom(*whom).and_then(|life| self.agents.get(&life)?.name().ordinal());
+                if let Some(ordinal) = pod {
+                    self.broken.fronts.stand_still(ordinal, self.cluster.clone(), self.now + length);
+                }
+            }
+            Action::NoStoreQuorum(length) => {
+                self.broken.fronts.lose_quorum(self.cluster.clone(), self.now + length);
+            }
+            Action::Refuse(door, length) => self.broken.fronts.refuse(*door, self.now + length),
+            Action::Strip => self.cluster.strip(self.now),
             Action::Budget(most) => self.cluster.change_budget(self.now, *most),
             Action::Recreate(size) => {
                 self.cluster.delete_all(self.now);

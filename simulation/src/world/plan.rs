@@ -2,6 +2,7 @@
 //! may change their mind to. (Sieve's *intermediate state* and Acto's *declared state*, each for every step.)
 
 use super::agents::Life;
+use super::front::Door;
 use super::run::{Options, Outcome};
 use super::schedule::{Action, Whom};
 use super::{World, oracle::Rule};
@@ -141,16 +142,29 @@ pub enum Workload {
     TooSmall,
     /// A changed template.
     Roll,
+    /// The coordinator is killed: another one takes over.
+    Handover,
+    /// Everything is deleted, and a set of the same name is made again: another cluster is founded.
+    Recreate,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Form, Self::Grow, Self::Shrink, Self::ShrinkCutOff, Self::GrowAgain, Self::TooSmall, Self::Roll];
+    pub const ALL: [Self; 9] = [
+        Self::Form,
+        Self::Grow,
+        Self::Shrink,
+        Self::ShrinkCutOff,
+        Self::GrowAgain,
+        Self::TooSmall,
+        Self::Roll,
+        Self::Handover,
+        Self::Recreate,
+    ];
 
     fn members(self) -> u32 {
         match self {
-            Self::Form | Self::Grow | Self::TooSmall | Self::Roll => 3,
+            Self::Form | Self::Grow | Self::TooSmall | Self::Roll | Self::Handover | Self::Recreate => 3,
             Self::Shrink | Self::ShrinkCutOff | Self::GrowAgain => 4,
         }
     }
@@ -158,7 +172,13 @@ impl Workload {
     /// The size that it ends with when nobody asks for another.
     fn size(self) -> u32 {
         match self {
-            Self::Form | Self::TooSmall | Self::Roll | Self::Shrink | Self::ShrinkCutOff => 3,
+            Self::Form
+            | Self::TooSmall
+            | Self::Roll
+            | Self::Shrink
+            | Self::ShrinkCutOff
+            | Self::Handover
+            | Self::Recreate => 3,
             Self::Grow | Self::GrowAgain => 4,
         }
     }
@@ -166,7 +186,7 @@ impl Workload {
     /// The most pods there are in it.
     fn most(self) -> u32 {
         match self {
-            Self::Form | Self::TooSmall | Self::Roll => 3,
+            Self::Form | Self::TooSmall | Self::Roll | Self::Handover | Self::Recreate => 3,
             Self::Grow | Self::Shrink | Self::ShrinkCutOff | Self::GrowAgain => 4,
         }
     }
@@ -195,6 +215,8 @@ impl Workload {
             Self::Shrink | Self::ShrinkCutOff => world.act(&Action::Scale(3)),
             Self::TooSmall => world.act(&Action::Scale(2)),
             Self::Roll => world.act(&Action::Template(1)),
+            Self::Handover => world.act(&Action::KillAgent(Whom::Coordinator)),
+            Self::Recreate => world.act(&Action::Recreate(3)),
         }
     }
 
@@ -206,7 +228,8 @@ impl Workload {
         let Some(mut world) = self.prepared(seed) else {
             return Err(format!("{self:?} is not reached from seed {seed}"));
         };
-        let before = members(&world);
+        // Of a set that is made again nobody stays.
+        let before = if self == Self::Recreate { BTreeMap::new() } else { members(&world) };
         self.begin(&mut world);
         if !world.settle(PATIENCE) {
             return Err(format!("{self:?} does not come to rest: {:?}", world.oracle.verdict));
@@ -231,7 +254,11 @@ impl Workload {
             Action::DeleteLease,
             Action::EmptyLease,
             Action::Template(2),
+            Action::StaleReads(Whom::Writer, 60_000),
+            Action::NoStoreQuorum(30_000),
+            Action::Strip,
         ];
+        actions.extend(Door::ALL.map(|door| Action::Refuse(door, 30_000)));
         for ordinal in 0..self.most() {
             actions.extend([
                 Action::KillAgent(Whom::Ordinal(ordinal)),

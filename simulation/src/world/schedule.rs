@@ -1,6 +1,8 @@
 //! Faults as a list of timed actions drawn from a seed: a failing run shrinks by leaving actions out.
 
 use super::chance::Chance;
+use super::cluster::NO_IMAGE;
+use super::front::Door;
 use std::fmt;
 
 /// Whom a fault meets.
@@ -61,6 +63,14 @@ pub enum Action {
     FailMove(u32),
     /// The disk with this pod's volume is lost; the claim stays.
     LoseVolume(u32),
+    /// What this pilot reads of the API stands still: the front end that it reads through has lost touch.
+    StaleReads(Whom, u64),
+    /// The API's own store has no quorum: everybody reads what was so then, and nothing can be written.
+    NoStoreQuorum(u64),
+    /// Writes to such objects are refused: by an admission webhook, a quota, a Role that was changed.
+    Refuse(Door, u64),
+    /// Somebody takes every annotation off the set, its pods and its claims.
+    Strip,
     /// A user lets so many pods be unavailable.
     Budget(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
@@ -88,9 +98,13 @@ impl Action {
             Self::Scale(_) => "scale",
             Self::DeletePod(_) => "delete",
             Self::KillDatabase(_) => "database",
-            Self::Template(super::cluster::NO_IMAGE) => "image",
+            Self::Template(NO_IMAGE) => "image",
             Self::Template(_) => "template",
             Self::LoseMemory(_) | Self::RollBackMemory(_) => "memory",
+            Self::StaleReads(..) => "stale",
+            Self::NoStoreQuorum(_) => "store",
+            Self::Refuse(..) => "refuse",
+            Self::Strip => "strip",
             Self::Budget(_) => "budget",
             Self::Recreate(_) => "recreate",
         }
@@ -107,9 +121,9 @@ impl fmt::Display for Action {
 pub type Schedule = Vec<(u64, Action)>;
 
 /// What is drawn. Each family from a generator of its own: one more changes nothing of the others.
-pub const FAMILIES: [&str; 19] = [
+pub const FAMILIES: [&str; 24] = [
     "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
-    "template", "deaf", "clog", "reply", "hang", "move", "disk",
+    "template", "deaf", "clog", "reply", "hang", "move", "disk", "image", "stale", "store", "refuse", "strip",
 ];
 
 /// Draws a schedule of these families for a run of `members` pods whose faults end at `end`.
@@ -162,6 +176,14 @@ pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
                 "hang" => Action::HangDatabase(ordinal(&mut chance), chance.between(2_000, 60_000)),
                 "move" => Action::FailMove(ordinal(&mut chance)),
                 "disk" => Action::LoseVolume(ordinal(&mut chance)),
+                "image" => Action::Template(if chance.happens(500) { NO_IMAGE } else { 0 }),
+                "stale" => Action::StaleReads(whom(&mut chance), chance.between(5_000, 120_000)),
+                "store" => Action::NoStoreQuorum(chance.between(5_000, 60_000)),
+                "refuse" => {
+                    let door = *chance.pick(&Door::ALL).unwrap_or(&Door::Record);
+                    Action::Refuse(door, chance.between(5_000, 60_000))
+                }
+                "strip" => Action::Strip,
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));

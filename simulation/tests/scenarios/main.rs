@@ -1,6 +1,7 @@
 //! Named runs of the simulator: what must hold, as sentences. The invariants are checked after every step of each.
 
 mod databases;
+mod fronts;
 mod large;
 mod leading;
 mod membership;
