@@ -221,6 +221,7 @@ impl World {
         let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
             LocalAct::Start { role, identity, cluster: _ } => {
+                let role = planted::role(self.options.planted, role);
                 let mut argv = vec![
                     match role {
                         StartAs::Founder => "founder",
@@ -308,7 +309,7 @@ impl World {
             return;
         }
         if let Some(process) = self.databases.processes.get(&name).filter(|p| p.claim == claim) {
-            let state = process.look(self.now);
+            let state = planted::misread_database(self.options.planted, process.look(self.now));
             self.hear(life, Event::Database(Box::new(state)));
         } else {
             let bare = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Stopped);

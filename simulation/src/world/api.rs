@@ -2,6 +2,7 @@
 
 use super::cluster::{NAMESPACE, SET, TEMPLATE};
 use super::oracle::Commit;
+use super::planted::Planted;
 use super::{Happening, Request, World, plan, planted};
 use agent::event::Event;
 use agent::kubernetes::call::{Call, Failure};
@@ -91,10 +92,15 @@ impl World {
         let ordinal = from.name.ordinal().unwrap_or(0);
         let user = from.to_string();
         let (status, body) = match self.broken.fronts.answer(self.now, ordinal, &user, &call, &http) {
+            Some((status, body)) if self.options.planted == Some(Planted::StaleAsFresh) => {
+                let (_, fresh) = self.cluster.handle(self.now, &user, &http);
+                (status, planted::as_if_fresh(body, &fresh))
+            }
             Some(answer) => answer,
             None => self.cluster.handle(self.now, &user, &http),
         };
-        let committed = self.cluster.revision() != revision;
+        // A refused eviction has taken from its budget all the same.
+        let committed = status < 300 && self.cluster.revision() != revision;
         if held {
             self.held_answers.push(status);
         }
@@ -115,6 +121,7 @@ impl World {
             }
         }
         let body = planted::lease_misread(self.options.planted, &call, &from.to_string(), wall, body);
+        let body = planted::stamp_unread(self.options.planted, &call, body);
         let result = decode(&names, &call, status, &body);
         if let Some(wait) = answer_after {
             self.after(wait, Happening::Hear(life, Box::new(Event::Api { id, result })));

@@ -430,6 +430,11 @@ impl World {
         self.left_to_a_person()
     }
 
+    /// Whether a person had to give something back for the cluster to go on.
+    pub fn rescued(&self) -> bool {
+        self.rescued
+    }
+
     /// How many writes have been held on purpose so far.
     pub fn writes_held(&self) -> usize {
         self.writes_held

@@ -355,7 +355,7 @@ impl Plan {
     fn allowed_sizes(&self) -> BTreeSet<u32> {
         match (&self.action, self.workload) {
             // Two members are enough as long as there are no three copies.
-            (Action::Scale(2), Workload::Form) => BTreeSet::from([2, 3]),
+            (Action::Scale(2), Workload::Form | Workload::Recreate) => BTreeSet::from([2, 3]),
             // While the leaver's pod is brought back the set shows just this size: asking for it changes nothing that
             // anybody could see.
             (Action::Scale(4), Workload::ShrinkCutOff) => BTreeSet::from([3, 4]),

@@ -3,8 +3,10 @@
 
 use super::agents::Agent;
 use super::run::Options;
+use agent::effect::StartAs;
 use agent::kubernetes::call::{Answer, Call, Failure};
-use agent::kubernetes::translate::HttpCall;
+use agent::kubernetes::translate::{EPOCH, HttpCall};
+use protocol::database::{DatabaseState, RingStatus};
 use protocol::id::{PilotId, PilotName};
 use protocol::message::Message;
 use protocol::promise::Refusal;
@@ -38,11 +40,21 @@ pub enum Planted {
     LeaveUnasked,
     /// Data of a member that has left is taken for no data.
     RetiredIsEmpty,
+    /// What a cache that stands still shows is given the version of now.
+    StaleAsFresh,
+    /// A driver leaves out of the ring who hands its part over: to its reader that one is gone.
+    LeavingIsGone,
+    /// A driver says that one copy of the data is kept, whatever the keyspaces say.
+    CopiesUnread,
+    /// Who has never been a full member names itself as a seed.
+    SeedsItself,
+    /// The stamp on the set is never read.
+    StampUnread,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -54,6 +66,11 @@ impl Planted {
         Self::ErrorIsAbsence,
         Self::LeaveUnasked,
         Self::RetiredIsEmpty,
+        Self::StaleAsFresh,
+        Self::LeavingIsGone,
+        Self::CopiesUnread,
+        Self::SeedsItself,
+        Self::StampUnread,
     ];
 
     /// A run in which the bug can show.
@@ -72,7 +89,12 @@ impl Planted {
             | Self::SilentByOne
             | Self::ErrorIsAbsence
             | Self::LeaveUnasked
-            | Self::RetiredIsEmpty => Options::swarm(seed),
+            | Self::RetiredIsEmpty
+            | Self::StaleAsFresh
+            | Self::LeavingIsGone
+            | Self::CopiesUnread
+            | Self::SeedsItself
+            | Self::StampUnread => Options::swarm(seed),
         };
         Options { planted: Some(self), ..options }
     }
@@ -81,6 +103,54 @@ impl Planted {
     pub(crate) fn writes_blindly(self) -> bool {
         matches!(self, Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction)
     }
+}
+
+/// As what a database is started; who returns names itself among the seeds.
+pub(crate) fn role(planted: Option<Planted>, role: StartAs) -> StartAs {
+    match role {
+        StartAs::Joiner if planted == Some(Planted::SeedsItself) => StartAs::Returner,
+        StartAs::Founder | StartAs::Joiner | StartAs::Returner => role,
+    }
+}
+
+/// What a driver makes of a database.
+pub(crate) fn misread_database(planted: Option<Planted>, mut state: DatabaseState) -> DatabaseState {
+    if planted == Some(Planted::LeavingIsGone)
+        && let Some(ring) = &mut state.ring
+    {
+        ring.retain(|line| line.status != RingStatus::Leaving);
+    }
+    if planted == Some(Planted::CopiesUnread) {
+        state.replication = state.replication.map(|_| 1);
+    }
+    state
+}
+
+/// What was read long ago, with the versions of now.
+pub(crate) fn as_if_fresh(mut stale: Value, fresh: &Value) -> Value {
+    let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    if let Some(items) = stale["items"].as_array_mut() {
+        let fresh = fresh["items"].as_array().map_or(&[][..], Vec::as_slice);
+        for item in items {
+            if let Some(now) = fresh.iter().find(|now| now["metadata"]["name"] == item["metadata"]["name"]) {
+                item["metadata"]["resourceVersion"] = version(now);
+            }
+        }
+    } else if stale["metadata"].is_object() && fresh["metadata"]["resourceVersion"].is_string() {
+        stale["metadata"]["resourceVersion"] = version(fresh);
+    }
+    stale
+}
+
+/// A set whose stamp nobody reads.
+pub(crate) fn stamp_unread(planted: Option<Planted>, call: &Call, mut body: Value) -> Value {
+    if planted == Some(Planted::StampUnread)
+        && *call == Call::GetSet
+        && let Some(annotations) = body["metadata"]["annotations"].as_object_mut()
+    {
+        annotations.remove(EPOCH);
+    }
+    body
 }
 
 /// What it does not remember to have promised to a higher epoch, it promises.

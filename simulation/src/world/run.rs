@@ -275,12 +275,26 @@ impl World {
     /// A user who makes the set so small, while nobody can decide, that fewer than a majority of the roster have pods,
     /// has taken the quorum away. That is never healed automatically; here the user notices and raises the size again.
     pub fn answer_lost_quorum(&mut self) {
+        self.delete_pods_where_no_pilot_runs();
         let (Some(replicas), Some(record)) = (self.cluster.replicas(), self.cluster.record()) else { return };
         let have = record.roster.iter().filter(|v| v.name.ordinal().is_some_and(|o| o < replicas)).count();
         let needed = record.roster.iter().filter_map(|v| v.name.ordinal()).max().map_or(0, |o| o + 1);
         if have * 2 <= record.roster.len() && needed > replicas {
             self.rescued = true;
             self.act(&super::schedule::Action::Scale(needed));
+        }
+    }
+
+    /// Where every pod was made from a template whose image cannot be had no pilot runs that could make them anew: the user
+    /// who has mended the template deletes them.
+    fn delete_pods_where_no_pilot_runs(&mut self) {
+        let stuck = self.cluster.pods();
+        if stuck.iter().any(|pod| pod.pulled || pod.ending.is_some()) || !self.agents.is_empty() {
+            return;
+        }
+        for ordinal in stuck.iter().filter_map(|pod| pod.name.ordinal()) {
+            self.rescued = true;
+            self.act(&super::schedule::Action::DeletePod(ordinal));
         }
     }
 

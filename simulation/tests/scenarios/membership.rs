@@ -218,3 +218,21 @@ fn f31_a_template_whose_image_cannot_be_had_costs_one_member_at_most_and_the_nex
         assert_eq!(world.kubernetes().outdated(), None);
     }
 }
+
+#[test]
+fn f31_where_the_majority_is_in_pods_that_never_ran_a_mended_template_heals_it_without_a_person() {
+    for members in [2, 3] {
+        let mut world = founded(145, members);
+        world.act(&Action::Template(NO_IMAGE));
+        for ordinal in 1..members {
+            world.act(&Action::DeletePod(ordinal));
+        }
+        let then = world.now() + 300_000;
+        world.run_until(then);
+        sound(&world);
+        world.act(&Action::Template(1));
+        at_rest(&mut world, 900_000);
+        assert_eq!(size(&world), members as usize);
+        assert!(!world.rescued());
+    }
+}
