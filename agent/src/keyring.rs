@@ -577,4 +577,26 @@ mod tests {
         let promoted = ring.wait_for(|ring| ring.primary().id() == "two");
         tokio::time::timeout(Duration::from_secs(20), promoted).await.expect("in time").expect("read");
     }
+
+    #[tokio::test]
+    async fn f28_a_ring_whose_secret_is_gone_stays_in_force_is_told_and_is_the_same_when_it_is_back() {
+        let mount = tempfile::tempdir().expect("a directory");
+        let keys = mount.path().join("keys");
+        std::fs::create_dir(&keys).expect("a directory");
+        std::fs::write(keys.join("one"), A).expect("a key");
+        let watch = KeyRingWatch::start(keys.clone(), Duration::from_millis(10)).expect("a ring");
+        let before = watch.ring().borrow().clone();
+        let mut faults = watch.fault.clone();
+        for (gone, missing) in [(keys.join("one"), "the key"), (keys.clone(), "the directory")] {
+            if gone.is_dir() { std::fs::remove_dir(&gone) } else { std::fs::remove_file(&gone) }.expect("removed");
+            let fault = faults.wait_for(Option::is_some);
+            tokio::time::timeout(Duration::from_secs(20), fault).await.expect("in time").expect("told");
+            assert!(watch.ring().borrow().same_as(&before), "without {missing}");
+        }
+        std::fs::create_dir(&keys).expect("a directory");
+        std::fs::write(keys.join("one"), A).expect("a key");
+        let mended = faults.wait_for(Option::is_none);
+        tokio::time::timeout(Duration::from_secs(20), mended).await.expect("in time").expect("told");
+        assert!(watch.ring().borrow().same_as(&before));
+    }
 }

@@ -3,7 +3,7 @@
 use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling, write};
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{
-    PeersSay, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
+    PeersSay, line_of, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
@@ -241,7 +241,7 @@ fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, id
             world
                 .live_report(member)
                 .and_then(|r| r.ring.as_ref())
-                .is_some_and(|ring| ring.iter().all(|line| line.identity != *identity))
+                .is_some_and(|ring| line_of(ring, identity).is_none())
         })
 }
 

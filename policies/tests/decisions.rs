@@ -83,7 +83,7 @@ fn report(ordinal: u32, ring: Vec<RingMember>) -> Report {
             leave: None,
             wants_start: false,
         },
-        ring: Some(ring),
+        ring: Some(ring.into()),
         mesh: MeshReport {
             promise: None,
             role: Role::Follower,
@@ -99,7 +99,18 @@ fn report(ordinal: u32, ring: Vec<RingMember>) -> Report {
 }
 
 fn ring(members: &[u32]) -> Vec<RingMember> {
-    members.iter().map(|n| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) }).collect()
+    let whole = |n: &u32| RingMember { identity: identity(*n), status: RingStatus::Normal, up: Some(true) };
+    let mut ring: Vec<RingMember> = members.iter().map(whole).collect();
+    ring.sort_by(|a, b| a.identity.cmp(&b.identity));
+    ring
+}
+
+/// Changes what one member sees of another.
+fn sees(world: &mut World, ordinal: u32, other: u32, change: impl FnOnce(&mut RingMember)) {
+    let ring = pilot(world, ordinal).ring.as_mut().expect("told");
+    let mut lines = ring.to_vec();
+    change(lines.iter_mut().find(|line| line.identity == identity(other)).expect("seen"));
+    *ring = lines.into();
 }
 
 /// A healthy cluster of these members, with a set of `replicas`.
@@ -255,7 +266,7 @@ fn of_two_new_pods_only_the_lower_one_joins() {
 fn nobody_joins_while_a_member_is_seen_down() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
-    pilot(&mut world, 0).ring.as_mut().expect("there")[2].up = Some(false);
+    sees(&mut world, 0, 2, |line| line.up = Some(false));
     assert!(waits_for(&plan(&world), Rule::AllServing));
 }
 
@@ -263,7 +274,7 @@ fn nobody_joins_while_a_member_is_seen_down() {
 fn nobody_joins_while_it_is_not_known_whether_a_member_is_up() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
-    pilot(&mut world, 0).ring.as_mut().expect("there")[2].up = None;
+    sees(&mut world, 0, 2, |line| line.up = None);
     assert!(waits_for(&plan(&world), Rule::AllServing));
 }
 
@@ -282,8 +293,8 @@ fn nobody_joins_beside_a_stranger_in_the_ring() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
     for n in 0..3 {
-        let stranger = RingMember { identity: identity(9), status: RingStatus::Joining, up: Some(true) };
-        pilot(&mut world, n).ring.as_mut().expect("there").push(stranger);
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 9]).into());
+        sees(&mut world, n, 9, |line| line.status = RingStatus::Joining);
     }
     assert!(waits_for(&plan(&world), Rule::OneAtATime));
 }
@@ -416,13 +427,9 @@ fn a_pod_is_stamped_then_evicted_and_the_restart_ends_when_peers_see_the_member_
     in_a_new_pod(&mut world, 2, DatabasePhase::Starting);
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
     in_a_new_pod(&mut world, 2, DatabasePhase::Serving);
-    if let Some(line) = pilot(&mut world, 0).ring.as_mut().and_then(|r| r.get_mut(2)) {
-        line.up = Some(false);
-    }
+    sees(&mut world, 0, 2, |line| line.up = Some(false));
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
-    if let Some(line) = pilot(&mut world, 0).ring.as_mut().and_then(|r| r.get_mut(2)) {
-        line.up = Some(true);
-    }
+    sees(&mut world, 0, 2, |line| line.up = Some(true));
     assert!(rewritten(&plan(&world)).is_some_and(|r| r.intent.is_none()));
 }
 
@@ -557,9 +564,8 @@ fn what_a_join_began_is_moved_aside_when_its_pilot_has_lost_its_memory_and_nobod
     assert_eq!(ordered(&world), Some(OldData::BegunUnder(operation)));
     // Somebody unknown is in the ring: that may be whose data it is.
     for n in 0..3 {
-        let mut seen = ring(&[0, 1, 2, 42]);
-        seen[3].up = Some(false);
-        pilot(&mut world, n).ring = Some(seen);
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 42]).into());
+        sees(&mut world, n, 42, |line| line.up = Some(false));
     }
     assert_eq!(ordered(&world), None);
 }
@@ -572,7 +578,7 @@ fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_i
         intent_of(&plan(&world)),
         Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(42))) })
     );
-    pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]));
+    pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]).into());
     assert_eq!(plan(&world).act, None);
 }
 
@@ -603,7 +609,7 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
     });
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
     for n in 0..3 {
-        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]));
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
     }
     match plan(&world).act {
         Some(Act::WriteRecord(_, record)) => {
@@ -656,10 +662,7 @@ fn a_join_that_has_not_begun_makes_room_for_a_member_that_was_scaled_away_and_ha
         kind: IntentKind::Join { joiner: voter(1), move_aside: None },
     });
     for ordinal in [0, 2, 3] {
-        let ring = pilot(&mut world, ordinal).ring.as_mut().expect("told");
-        for line in ring.iter_mut().filter(|l| l.identity == identity(4)) {
-            (line.status, line.up) = (RingStatus::Shutdown, Some(false));
-        }
+        sees(&mut world, ordinal, 4, |line| (line.status, line.up) = (RingStatus::Shutdown, Some(false)));
     }
     assert!(waits_for(&plan(&world), Rule::AllServing), "as long as it has a pod it may serve again");
     world.pods.remove(&name(4));
@@ -831,7 +834,7 @@ fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired
         let mut world = healthy(&[0, 1, 2, 3], 4);
         leaving(&mut world, 3, 3, true);
         for n in 0..3 {
-            pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]));
+            pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]).into());
         }
         pilot(&mut world, 3).database.phase = phase;
         pilot(&mut world, 3).ring = None;
@@ -866,7 +869,7 @@ fn a_leave_is_done_when_peers_say_so_and_not_when_the_leaver_says_so() {
     pilot(&mut world, 3).database.phase = DatabasePhase::Left;
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
     for n in 0..3 {
-        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]));
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2]).into());
     }
     match plan(&world).act {
         Some(Act::WriteRecord(_, record)) => {

@@ -361,12 +361,12 @@ fn the_largest_and_smallest_of_each_setting_are_accepted_and_what_is_beyond_is_n
 
 proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(?s).{0,400}") {
+    fn f30_no_text_makes_the_reader_panic(text in "(?s).{0,400}") {
         let _ = Policy::parse(&text, "any");
     }
 
     #[test]
-    fn no_mangled_preset_makes_the_reader_panic_and_every_fault_lies_in_the_file(
+    fn f30_no_mangled_preset_makes_the_reader_panic_and_every_fault_lies_in_the_file(
         at in 0_usize..4_000, drop in 0_usize..40, put in "[-a-z0-9:{}\\[\\]&*<!|>'\"%@# \n\t]{0,12}"
     ) {
         let text: Vec<char> = Preset::Swift.text().chars().collect();

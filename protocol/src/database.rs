@@ -3,6 +3,7 @@
 use crate::id::{DatabaseIdentity, OperationId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Where a member's life stands, as its own pilot sees it. Never proof for others: peers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -93,7 +94,7 @@ pub struct DatabaseState {
     /// The version that runs.
     pub version: Option<String>,
     /// The ring as it sees it, itself included, in order of identity; `None` where it cannot be asked.
-    pub ring: Option<Vec<RingMember>>,
+    pub ring: Option<Arc<[RingMember]>>,
     /// Whether all members it sees have the same schema; `None` where it cannot be asked.
     pub schema_agreed: Option<bool>,
     /// The highest replication factor of any keyspace: with fewer members, data loses a replica. `None` is unknown, not zero.

@@ -6,6 +6,8 @@ pub const ABOUT: &str = "about";
 pub const DATABASE: &str = "database";
 /// Number of ring lines, or `null`; the lines follow in `ring.0`, `ring.1`, …
 pub const RING: &str = "ring";
+/// The ring where its lines do not fit: [`crate::report::RingSet`] as JSON; `ring` is `null` then.
+pub const RING_SET: &str = "ring.set";
 /// Its part in the mesh: [`crate::report::MeshReport`] as JSON.
 pub const MESH: &str = "mesh";
 /// The operation it coordinates: [`crate::report::OperationReport`] as JSON, or `null`.

@@ -1,6 +1,9 @@
 //! What a pilot says of itself, and how that becomes the small texts gossip carries.
 
+mod among;
 mod budget;
+
+pub use among::{Identities, RingSet};
 
 use crate::database::{DatabasePhase, Disk, Progress, RingMember, VolumeState};
 use crate::epoch::Epoch;
@@ -12,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Everything a pilot says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +26,7 @@ pub struct Report {
     /// Its database.
     pub database: DatabaseReport,
     /// The ring as its database sees it, in order of identity; `None` where it cannot be asked.
-    pub ring: Option<Vec<RingMember>>,
+    pub ring: Option<Arc<[RingMember]>>,
     /// Its part in the mesh.
     pub mesh: MeshReport,
     /// The operation it coordinates, if it does.
@@ -236,7 +240,9 @@ impl Report {
                     let chunk: Vec<String> = parse(&key, text)?;
                     ring.extend(chunk.iter().filter_map(|line| budget::read_line(line)));
                 }
-                (ring.len() == lines).then_some(ring)
+                // Readers look identities up: whoever told them, they are in order.
+                ring.sort_by(|a, b| a.identity.cmp(&b.identity));
+                (ring.len() == lines).then(|| ring.into())
             }
         };
         Ok(Self {
@@ -360,9 +366,9 @@ pub(crate) mod tests {
     #[test]
     fn a_ring_with_a_line_too_long_for_any_value_does_not_hold_the_report_back() {
         let mut report = sample(3);
-        if let Some(member) = report.ring.as_mut().and_then(|ring| ring.first_mut()) {
-            member.identity = DatabaseIdentity::new("x".repeat(keys::LONGEST_VALUE));
-        }
+        let mut ring = report.ring.as_deref().expect("there").to_vec();
+        ring[0].identity = DatabaseIdentity::new("x".repeat(keys::LONGEST_VALUE));
+        report.ring = Some(ring.into());
         let read = Report::from_values(&report.to_values().expect("fits")).expect("reads");
         assert_eq!(read, Report { ring: None, ..report });
     }

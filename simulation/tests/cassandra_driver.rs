@@ -223,7 +223,7 @@ async fn acknowledged_rows_survive_a_death_a_move_and_a_leave_that_was_cut_off()
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     second.wait_for(DatabasePhase::Left, NEWS).await.expect("left");
     let gone = |state: &DatabaseState| {
-        state.ring.iter().flatten().any(|m| m.identity == second_id && m.status == RingStatus::Left)
+        state.ring.iter().flat_map(|ring| ring.iter()).any(|m| m.identity == second_id && m.status == RingStatus::Left)
     };
     third.wait("the left one as left", NEWS, gone).await.expect("seen by its peer");
     said("left at the second try");

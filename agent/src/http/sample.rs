@@ -56,7 +56,7 @@ fn database(ordinal: usize) -> DatabaseReport {
     }
 }
 
-fn report(ordinal: usize) -> Report {
+pub(crate) fn report(ordinal: usize) -> Report {
     let leads = ordinal == 1;
     Report {
         about: About {
@@ -71,7 +71,7 @@ fn report(ordinal: usize) -> Report {
             version: "0.1.0".into(),
         },
         database: database(ordinal),
-        ring: Some(vec![RingMember { identity: identity(0), status: RingStatus::Normal, up: Some(true) }]),
+        ring: Some([RingMember { identity: identity(0), status: RingStatus::Normal, up: Some(true) }].into()),
         mesh: MeshReport {
             promise: Some(promise()),
             role: if leads { Role::Coordinator { epoch: Epoch(7), degraded: None } } else { Role::Follower },

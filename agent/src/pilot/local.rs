@@ -391,7 +391,7 @@ impl Pilot {
         let roster = &self.durable.roster;
         let says = |name: &protocol::id::PilotName| {
             self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
-                report.ring.iter().flatten().any(|line| {
+                report.ring.iter().flat_map(|ring| ring.iter()).any(|line| {
                     line.identity == *identity
                         && matches!(line.status, RingStatus::Normal | RingStatus::Leaving | RingStatus::Shutdown)
                 })

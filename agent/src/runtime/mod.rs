@@ -304,7 +304,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         let report = shell.step(event);
         if let Some(report) = report {
             shell.tell(&report);
-            match report.to_values() {
+            match reports.tell(&id.name, &report) {
                 Ok(values) => {
                     if let Err(error) = gossip.publish(&values) {
                         tracing::error!(%error, "the report is not gossiped");

@@ -478,7 +478,7 @@ async fn damaged_accounts_are_moved_aside_and_damaged_memory_permits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_second_launcher_on_the_same_volume_is_refused() {
+async fn f20_a_second_launcher_on_the_same_volume_is_refused() {
     let bench = Bench::new();
     let first = bench.launch("pod-1");
     let mut second = bench.spawn("pod-1");

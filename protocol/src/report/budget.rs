@@ -130,7 +130,7 @@ fn chunk(key: &str, lines: &[RingMember]) -> Result<Option<(String, usize)>, Rep
 }
 
 /// One ring line in as few bytes as people can still read: status, liveness, identity.
-fn write_line(line: &RingMember) -> String {
+pub(super) fn write_line(line: &RingMember) -> String {
     let status = match line.status {
         RingStatus::Joining => 'J',
         RingStatus::Normal => 'N',

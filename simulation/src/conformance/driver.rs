@@ -213,11 +213,11 @@ pub async fn every_driver(rig: &mut dyn Rig) -> Result<Timings, Broken> {
 }
 
 fn statuses(state: &DatabaseState) -> Vec<(DatabaseIdentity, RingStatus)> {
-    state.ring.iter().flatten().map(|m| (m.identity.clone(), m.status)).collect()
+    state.ring.iter().flat_map(|ring| ring.iter()).map(|m| (m.identity.clone(), m.status)).collect()
 }
 
 fn status(state: &DatabaseState, identity: &DatabaseIdentity) -> Option<RingStatus> {
-    state.ring.iter().flatten().find(|m| m.identity == *identity).map(|m| m.status)
+    state.ring.iter().flat_map(|ring| ring.iter()).find(|m| m.identity == *identity).map(|m| m.status)
 }
 
 fn is(state: &DatabaseState, identity: &DatabaseIdentity, wanted: RingStatus) -> bool {
@@ -225,5 +225,5 @@ fn is(state: &DatabaseState, identity: &DatabaseIdentity, wanted: RingStatus) ->
 }
 
 fn up(state: &DatabaseState, identity: &DatabaseIdentity) -> Option<bool> {
-    state.ring.iter().flatten().find(|m| m.identity == *identity).and_then(|m| m.up)
+    state.ring.iter().flat_map(|ring| ring.iter()).find(|m| m.identity == *identity).and_then(|m| m.up)
 }

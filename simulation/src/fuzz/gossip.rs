@@ -9,7 +9,7 @@ use agent::gossip::reassembly::{Joined, Reassembly};
 use agent::gossip::seal::{Opener, Sealer, decode_address, encode_address};
 use protocol::database::{DatabasePhase, RingMember, RingStatus};
 use protocol::id::{DatabaseIdentity, Generation, Uid};
-use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
+use protocol::report::{About, ApiReach, DatabaseReport, Identities, MeshReport, Report, RingSet, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -202,6 +202,11 @@ fn report(bytes: &[u8]) -> Outcome {
     let mut values = BTreeMap::new();
     while !input.is_empty() {
         values.insert(input.text(), input.text());
+    }
+    if let Some(set) = RingSet::read(&values)
+        && let Some(ring) = set.resolve(&Identities::default())
+    {
+        assert!(ring.is_sorted_by(|a, b| a.identity <= b.identity), "readers look identities up");
     }
     let Ok(report) = Report::from_values(&values) else {
         return Outcome::Refused;

@@ -94,7 +94,9 @@ impl Snapshot {
         self.states.iter().filter(|(name, _)| *name != leaver).any(|(_, state)| {
             let own = state.members.iter().find(|m| m.name == state.me.name);
             let ring = own.and_then(|m| m.report.as_ref()).and_then(|r| r.ring.as_ref());
-            ring.into_iter().flatten().any(|l| l.status == RingStatus::Leaving && l.identity.as_str() == identity)
+            ring.into_iter()
+                .flat_map(|ring| ring.iter())
+                .any(|l| l.status == RingStatus::Leaving && l.identity.as_str() == identity)
         })
     }
 

@@ -2,6 +2,7 @@
 //! may change their mind to. (Sieve's *intermediate state* and Acto's *declared state*, each for every step.)
 
 use super::agents::Life;
+use super::cluster::NO_IMAGE;
 use super::front::Door;
 use super::run::{Options, Outcome};
 use super::schedule::{Action, Whom};
@@ -253,7 +254,9 @@ impl Workload {
             Action::ApiFates(300, 60_000),
             Action::DeleteLease,
             Action::EmptyLease,
+            Action::Template(0),
             Action::Template(2),
+            Action::Template(NO_IMAGE),
             Action::StaleReads(Whom::Writer, 60_000),
             Action::NoStoreQuorum(30_000),
             Action::Strip,
@@ -270,6 +273,7 @@ impl Workload {
                 Action::Deaf(ordinal, 30_000),
                 Action::HangDatabase(ordinal, 30_000),
                 Action::FailMove(ordinal),
+                Action::StaleReads(Whom::Ordinal(ordinal), 60_000),
             ]);
         }
         actions.extend((2..=5).map(Action::Scale));

@@ -116,9 +116,9 @@ pub(crate) fn role(planted: Option<Planted>, role: StartAs) -> StartAs {
 /// What a driver makes of a database.
 pub(crate) fn misread_database(planted: Option<Planted>, mut state: DatabaseState) -> DatabaseState {
     if planted == Some(Planted::LeavingIsGone)
-        && let Some(ring) = &mut state.ring
+        && let Some(ring) = &state.ring
     {
-        ring.retain(|line| line.status != RingStatus::Leaving);
+        state.ring = Some(ring.iter().filter(|line| line.status != RingStatus::Leaving).cloned().collect());
     }
     if planted == Some(Planted::CopiesUnread) {
         state.replication = state.replication.map(|_| 1);

@@ -142,7 +142,7 @@ impl Member {
 
     /// What this member sees of another.
     pub(crate) async fn sees(&self, id: &DatabaseIdentity) -> Option<(RingStatus, Option<bool>)> {
-        let ring: Vec<RingMember> = self.look().await.ring?;
+        let ring = self.look().await.ring?;
         ring.into_iter().find(|m| m.identity == *id).map(|m| (m.status, m.up))
     }
 

@@ -21,8 +21,13 @@ fn after_every_write(action: &Action) {
 }
 
 #[test]
-fn a_coordinator_killed_after_any_of_its_writes_is_carried_on_by_the_next() {
+fn f17_f18_f19_a_coordinator_killed_after_any_of_its_writes_is_carried_on_by_the_next() {
     after_every_write(&Action::KillAgent(Whom::Writer));
+}
+
+#[test]
+fn f19_reads_that_stand_still_from_any_write_on_undo_nothing_and_make_nothing_again() {
+    after_every_write(&Action::StaleReads(Whom::Writer, 60_000));
 }
 
 #[test]

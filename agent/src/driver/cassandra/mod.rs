@@ -176,7 +176,7 @@ impl Cassandra {
             state.replication = seen.replication;
             state.streaming = seen.streaming;
             state.load = seen.load;
-            state.ring = Some(seen.ring);
+            state.ring = Some(seen.ring.into());
         }
         // The same process keeps its identity and version also while it answers nothing.
         state.identity.clone_from(&memory.identity);

@@ -110,7 +110,9 @@ impl Model {
             if !matches!(status.mode, Mode::Starting | Mode::Left | Mode::Drained) {
                 // There is no schema to disagree about.
                 state.schema_agreed = Some(true);
-                state.ring = Some(status.ring);
+                let mut ring = status.ring;
+                ring.sort_by(|a, b| a.identity.cmp(&b.identity));
+                state.ring = Some(ring.into());
             }
         }
         state
