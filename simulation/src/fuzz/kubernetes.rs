@@ -155,6 +155,8 @@ fn claim(n: u32, stamp: Value) -> Value {
 
 /// What has been written to the API.
 pub(super) struct Written {
+    /// The Lease.
+    pub(super) lease: LeaseContent,
     /// The record.
     pub(super) record: ClusterRecord,
     /// The epoch that everything is stamped with.
@@ -163,7 +165,7 @@ pub(super) struct Written {
 
 impl Default for Written {
     fn default() -> Self {
-        Self { record: record(), stamp: Epoch(1) }
+        Self { lease: lease_content(), record: record(), stamp: Epoch(1) }
     }
 }
 
@@ -187,7 +189,7 @@ pub(super) fn good_after(call: &Call, written: &Written) -> Vec<u8> {
     };
     let list = |items: Vec<Value>| json!({ "kind": "List", "items": items });
     let body = match call {
-        Call::GetLease => lease(&lease_content()),
+        Call::GetLease => lease(&written.lease),
         Call::CreateLease(content) | Call::ReplaceLease { content, .. } => lease(content),
         Call::GetRecord => json!({
             "metadata": meta("c-pilots", "record", stamp()),

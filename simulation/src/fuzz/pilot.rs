@@ -195,6 +195,10 @@ impl Story {
             }
             Call::MarkClaim(..) => Call::ListClaims,
             Call::StampPod(_) | Call::EvictPod(_) => Call::ListPods,
+            Call::CreateLease(content) | Call::ReplaceLease { content, .. } => {
+                self.written.lease.clone_from(content);
+                Call::GetLease
+            }
             Call::GetLease
             | Call::GetRecord
             | Call::GetSet
@@ -202,8 +206,6 @@ impl Story {
             | Call::ListClaims
             | Call::GetOwnPod
             | Call::GetOwnClaim
-            | Call::CreateLease(_)
-            | Call::ReplaceLease { .. }
             | Call::PostEvent(_) => return,
         };
         self.answers.remove(&kubernetes::kind(&changed));

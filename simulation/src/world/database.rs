@@ -28,6 +28,8 @@ pub struct Data {
     pub bootstrapped: bool,
     /// It has left, and would refuse to come up again.
     pub decommissioned: bool,
+    /// The truth, whatever its disk says: others hold its part now, and it has not served since.
+    pub handed_over: bool,
     /// Full members it knew.
     pub peers: BTreeSet<DatabaseIdentity>,
     /// The numbers of the rows that it holds.
@@ -37,7 +39,7 @@ pub struct Data {
 impl Data {
     /// It owns its part: it has taken it over, and has not handed it over for good.
     pub fn is_full_member(&self) -> bool {
-        self.bootstrapped && !self.decommissioned
+        self.bootstrapped && !self.decommissioned && !self.handed_over
     }
 }
 
@@ -154,6 +156,7 @@ impl Databases {
                 identity: DatabaseIdentity::new(format!("h{}-{pod}", self.minted)),
                 bootstrapped: false,
                 decommissioned: false,
+                handed_over: false,
                 peers: BTreeSet::new(),
                 rows: BTreeSet::new(),
             }

@@ -511,7 +511,7 @@ impl World {
                     self.oracle.changes += 1;
                     self.judge_moving();
                 }
-                Turn::Serving => {}
+                Turn::Serving => self.owns_its_part(&name),
                 Turn::Joined => {
                     if let Some(identity) = self.databases.processes.get(&name).map(|p| p.identity.clone()) {
                         self.rows_arrive(&identity);

@@ -43,6 +43,7 @@ impl World {
                 identity: member.identity.clone(),
                 bootstrapped: true,
                 decommissioned: false,
+                handed_over: false,
                 peers: identities.clone(),
                 rows: BTreeSet::new(),
             };

@@ -164,7 +164,22 @@ impl World {
                 data.rows.extend(rows);
             }
         }
+        self.has_handed_over(&claim, true);
         true
+    }
+
+    /// Whether others hold this member's part, who has not written that down yet: it may be killed before it has.
+    fn has_handed_over(&mut self, claim: &Uid, handed_over: bool) {
+        if let Some(data) = self.volumes.get_mut(claim).and_then(|v| v.data.as_mut()) {
+            data.handed_over = handed_over;
+        }
+    }
+
+    /// A member serves: whatever it handed over before, it owns its part.
+    pub(crate) fn owns_its_part(&mut self, pod: &PilotName) {
+        if let Some(claim) = self.databases.processes.get(pod).map(|p| p.claim.clone()) {
+            self.has_handed_over(&claim, false);
+        }
     }
 
     /// A member's disk is lost, which nobody but its user can help: what had only a majority of copies is in danger by
@@ -201,8 +216,16 @@ impl World {
             .collect();
         if let Some(first) = missing.first() {
             let of = self.rows.acknowledged.len();
-            let why =
-                format!("of {of} acknowledged rows {} cannot be read at QUORUM, the first is {first}", missing.len());
+            let homes = homes(*first, members.iter().map(|m| &m.identity));
+            let held: Vec<String> =
+                holds.iter().filter(|(_, rows)| rows.contains(first)).map(|(i, _)| i.to_string()).collect();
+            let homes: Vec<String> = homes.iter().map(ToString::to_string).collect();
+            let why = format!(
+                "of {of} acknowledged rows {} cannot be read at QUORUM; row {first} belongs on {} and is held by {}; all are {missing:?}",
+                missing.len(),
+                homes.join(", "),
+                held.join(", ")
+            );
             self.oracle.broken(Rule::Data, why);
         }
     }
