@@ -120,15 +120,15 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "scenarios",
-        shows: "the simulator's named scenarios",
+        shows: "the simulator's named scenarios, and what every commit is tried with",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "scenarios"],
+        argv: &["cargo", "test", "-p", "simulation", "--test", "scenarios", "--test", "gate"],
     },
     Shard {
         name: "swarm",
-        shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator",
+        shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator, in release",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "gate"],
+        argv: &["cargo", "run", "--release", "-p", "simulation", "--bin", "simulate", "--", "--gate"],
     },
     Shard {
         name: "fresh-seeds",

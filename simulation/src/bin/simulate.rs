@@ -35,6 +35,9 @@ struct Arguments {
     /// 2,000 seeds drawn from the commit, all plans, and large clusters.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
     gate: bool,
+    /// Of `--gate` what every `cargo test` runs: 500 of the seeds, all plans, two clusters of 50.
+    #[arg(long, requires = "gate")]
+    quick: bool,
     /// Run so many at a time; by default as many as this machine has cores.
     #[arg(long)]
     threads: Option<usize>,
@@ -227,12 +230,13 @@ fn bench() -> bool {
 fn gate(arguments: &Arguments) -> bool {
     let from = seed_of_commit();
     eprintln!("seeds from {from}, which is the commit's");
-    let seeds = Arguments { from, seeds: 2_000, ..arguments.clone() };
+    let seeds = Arguments { from, seeds: if arguments.quick { 500 } else { 2_000 }, ..arguments.clone() };
     let mut failed = many(&seeds);
     failed |= plans(&Arguments { from: 0, ..arguments.clone() });
     // The longest first: the others fill up the other core meanwhile.
-    let longest = [(1_000, from, 60), (200, from, 150)];
-    let large: Vec<(u32, u64, u64)> = longest.into_iter().chain((0..10).map(|n| (50, from + n, 240))).collect();
+    let (longest, fifties) =
+        if arguments.quick { (Vec::new(), 2) } else { (vec![(1_000, from, 60), (200, from, 150)], 10) };
+    let large: Vec<(u32, u64, u64)> = longest.into_iter().chain((0..fifties).map(|n| (50, from + n, 240))).collect();
     let run = |(members, seed, seconds): &(u32, u64, u64)| {
         let mut world = World::new(Options::large_under_faults(*seed, *members, seconds * 1_000));
         world.run_until(seconds * 1_000);

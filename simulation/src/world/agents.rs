@@ -154,6 +154,10 @@ impl World {
                 (Some(epoch), None) => self.tell(format!("{id} leads no more at epoch {epoch}")),
                 (None, None) => {}
             }
+            match leads {
+                Some(_) => self.leading.insert(life),
+                None => self.leading.remove(&life),
+            };
         }
         for effect in effects {
             self.carry_out(life, effect);

@@ -105,6 +105,8 @@ pub struct Process {
     /// It is stopped until then: it says nothing and hears nothing.
     hangs_until: u64,
     ring: BTreeMap<DatabaseIdentity, Line>,
+    /// Who is in it, or as what, has changed since that was written to its disk.
+    changed: bool,
 }
 
 /// What a process did by itself.
@@ -174,6 +176,7 @@ impl Databases {
             bootstrapped: data.bootstrapped,
             began: now,
             hangs_until: 0,
+            changed: true,
             ring: known.collect(),
         };
         self.processes.insert(pod.clone(), process);
@@ -333,7 +336,9 @@ impl Databases {
             | Stage::Serving
             | Stage::Left
             | Stage::Draining => {
-                data.peers = process.normal();
+                if std::mem::take(&mut process.changed) {
+                    data.peers = process.normal();
+                }
                 None
             }
         }
@@ -348,9 +353,11 @@ impl Databases {
                 line.beat = now;
                 line.grew = Some(now);
             }
+            let known = process.ring.len();
             process
                 .ring
                 .retain(|_, l| l.status != RingStatus::Joining || now < l.grew.unwrap_or(l.since) + FORGOTTEN_AFTER);
+            process.changed |= process.ring.len() != known;
         }
         for pod in &pods {
             for _ in 0..2 {
@@ -365,13 +372,13 @@ impl Databases {
                 if !speaks(a) || !speaks(b) {
                     continue;
                 }
-                let (from_a, from_b) = (a.ring.clone(), b.ring.clone());
-                if let Some(a) = self.processes.get_mut(pod) {
-                    a.merge(now, &from_b);
-                }
+                let Some(mut a) = self.processes.remove(pod) else { continue };
                 if let Some(b) = self.processes.get_mut(&peer) {
-                    b.merge(now, &from_a);
+                    a.merge(now, &b.ring);
+                    // What the other has just been told is no news here.
+                    b.merge(now, &a.ring);
                 }
+                self.processes.insert(pod.clone(), a);
             }
         }
     }
@@ -386,30 +393,39 @@ impl Process {
     fn say(&mut self, now: u64, status: RingStatus) {
         let line = Line { status, version: now + 1, beat: now, grew: Some(now), since: now };
         self.ring.insert(self.identity.clone(), line);
+        self.changed = true;
     }
 
     fn merge(&mut self, now: u64, other: &BTreeMap<DatabaseIdentity, Line>) {
+        // Both are in order of identity.
+        let mut mine = self.ring.iter_mut().peekable();
+        let mut unknown: Vec<(&DatabaseIdentity, &Line)> = Vec::new();
         for (identity, theirs) in other {
+            while mine.next_if(|(own, _)| *own < identity).is_some() {}
+            let Some((_, own)) = mine.next_if(|(own, _)| *own == identity) else {
+                unknown.push((identity, theirs));
+                continue;
+            };
             if *identity == self.identity {
                 continue;
             }
-            match self.ring.get_mut(identity) {
-                None if theirs.status == RingStatus::Joining && now > theirs.beat + DOWN_AFTER => {}
-                None => {
-                    let grew = (now < theirs.beat + DOWN_AFTER).then_some(now);
-                    self.ring.insert(identity.clone(), Line { grew, since: now, ..*theirs });
-                }
-                Some(own) => {
-                    if theirs.version > own.version {
-                        own.status = theirs.status;
-                        own.version = theirs.version;
-                    }
-                    if theirs.beat > own.beat {
-                        own.beat = theirs.beat;
-                        own.grew = Some(now);
-                    }
-                }
+            if theirs.version > own.version {
+                self.changed |= own.status != theirs.status;
+                own.status = theirs.status;
+                own.version = theirs.version;
             }
+            if theirs.beat > own.beat {
+                own.beat = theirs.beat;
+                own.grew = Some(now);
+            }
+        }
+        for (identity, theirs) in unknown {
+            let lately = now < theirs.beat + DOWN_AFTER;
+            if *identity == self.identity || (theirs.status == RingStatus::Joining && now > theirs.beat + DOWN_AFTER) {
+                continue;
+            }
+            self.changed = true;
+            self.ring.insert(identity.clone(), Line { grew: lately.then_some(now), since: now, ..*theirs });
         }
     }
 

@@ -21,6 +21,7 @@ const GIVEN_UP: u64 = 5_000;
 /// What one pilot has heard of another.
 #[derive(Debug, Clone)]
 struct Known {
+    name: PilotName,
     generation: Generation,
     version: u64,
     report: Option<Arc<Report>>,
@@ -29,17 +30,38 @@ struct Known {
     /// A second, newer beat has been heard: as the real detector, the first says nothing of when it was.
     beats: bool,
     departed: bool,
+    /// As what it was shown last.
+    shown: Option<Liveness>,
 }
 
-/// One pilot's part in the gossip.
+impl Known {
+    fn liveness(&self, now: u64) -> Liveness {
+        if self.departed {
+            Liveness::Departed
+        } else if !self.beats || now > self.heard + SILENT {
+            Liveness::Silent
+        } else {
+            Liveness::Live
+        }
+    }
+}
+
+/// One pilot's part in the gossip. Others are kept by their ordinal: in a mesh of a thousand each tells of a thousand, six
+/// times a round.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gossip {
     own: Option<Arc<Report>>,
     version: u64,
     beat: u64,
-    known: BTreeMap<PilotName, Known>,
+    known: Vec<Option<Known>>,
+    /// Something of them has changed besides their beats since they were shown.
+    changed: bool,
     woken_until: u64,
     last: Option<View>,
+}
+
+fn place(name: &PilotName) -> usize {
+    name.ordinal().and_then(|ordinal| usize::try_from(ordinal).ok()).unwrap_or(0)
 }
 
 impl Gossip {
@@ -52,63 +74,87 @@ impl Gossip {
         self.woken_until = until;
     }
 
-    /// The pods whose databases it has heard of: all, or those that serve.
+    fn all(&self) -> impl Iterator<Item = &Known> {
+        self.known.iter().flatten()
+    }
+
+    /// The pods whose databases it has heard of: all, or those that serve; in order of name.
     pub(crate) fn databases(&self, serving: bool) -> Vec<String> {
         let serves = |r: &Report| matches!(r.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving);
-        let wanted = |k: &Known| k.report.as_ref().is_some_and(|r| !serving || serves(r));
-        self.known
-            .iter()
-            .filter(|(_, k)| wanted(k))
-            .filter_map(|(name, k)| Some(format!("{name}@{}", k.report.as_ref()?.about.pod)))
-            .collect()
+        let wanted = |k: &&Known| k.report.as_ref().is_some_and(|r| !serving || serves(r));
+        let mut named: Vec<&Known> = self.all().filter(wanted).collect();
+        named.sort_by(|a, b| a.name.cmp(&b.name));
+        named.into_iter().filter_map(|k| Some(format!("{}@{}", k.name, k.report.as_ref()?.about.pod))).collect()
     }
 
     pub(crate) fn knows(&self, name: &PilotName, generation: Generation) -> bool {
-        self.known.get(name).is_some_and(|k| k.generation == generation && k.report.is_some())
+        let known = self.known.get(place(name)).and_then(Option::as_ref);
+        known.is_some_and(|k| k.generation == generation && k.report.is_some())
     }
 
-    fn told(&self, agent: &Agent, departed: bool) -> BTreeMap<PilotName, Known> {
-        let mut told = self.known.clone();
-        let own = Known {
-            generation: agent.id.generation,
+    /// What it says of itself.
+    fn told(&self, id: &PilotId, departed: bool) -> Known {
+        Known {
+            name: id.name.clone(),
+            generation: id.generation,
             version: self.version,
             report: self.own.clone(),
             beat: self.beat,
             heard: 0,
             beats: false,
             departed,
-        };
-        told.insert(agent.name().clone(), own);
-        told
+            shown: None,
+        }
     }
 
-    fn merge(&mut self, now: u64, own: &PilotName, told: &BTreeMap<PilotName, Known>) {
-        for (name, theirs) in told.iter().filter(|(n, _)| *n != own) {
-            match self.known.get_mut(name) {
-                Some(mine) if mine.generation == theirs.generation => {
-                    if theirs.version > mine.version {
-                        mine.version = theirs.version;
-                        mine.report.clone_from(&theirs.report);
-                    }
-                    if theirs.beat > mine.beat {
-                        mine.beat = theirs.beat;
-                        mine.heard = now;
-                        mine.beats = true;
-                    }
-                    mine.departed |= theirs.departed;
+    /// Hears what another says of itself and of the others.
+    fn merge(&mut self, now: u64, own: &PilotName, teller: &Known, others: &[Option<Known>]) {
+        let own = place(own);
+        for (at, theirs) in others.iter().enumerate() {
+            if let Some(theirs) = theirs
+                && at != own
+                && at != place(&teller.name)
+            {
+                self.merge_one(now, at, theirs);
+            }
+        }
+        self.merge_one(now, place(&teller.name), teller);
+    }
+
+    fn merge_one(&mut self, now: u64, at: usize, theirs: &Known) {
+        if self.known.len() <= at {
+            self.known.resize(at + 1, None);
+        }
+        let Some(place) = self.known.get_mut(at) else { return };
+        match place {
+            Some(mine) if mine.generation == theirs.generation => {
+                if theirs.version > mine.version {
+                    mine.version = theirs.version;
+                    mine.report.clone_from(&theirs.report);
+                    self.changed = true;
                 }
-                Some(mine) if mine.generation > theirs.generation => {}
-                Some(_) | None => {
-                    self.known.insert(name.clone(), Known { heard: now, beats: false, ..theirs.clone() });
+                if theirs.beat > mine.beat {
+                    mine.beat = theirs.beat;
+                    mine.heard = now;
+                    mine.beats = true;
                 }
+                mine.departed |= theirs.departed;
+            }
+            Some(mine) if mine.generation > theirs.generation => {}
+            Some(_) | None => {
+                *place = Some(Known { heard: now, beats: false, shown: None, ..theirs.clone() });
+                self.changed = true;
             }
         }
     }
 
     /// A digest arrives, and no answer goes back: only that these lives beat is learnt.
-    fn merge_beats(&mut self, now: u64, own: &PilotName, told: &BTreeMap<PilotName, Known>) {
-        for (name, theirs) in told.iter().filter(|(n, _)| *n != own) {
-            if let Some(mine) = self.known.get_mut(name)
+    fn merge_beats(&mut self, now: u64, own: &PilotName, teller: &Known, others: &[Option<Known>]) {
+        let own = place(own);
+        let told = others.iter().enumerate().filter_map(|(at, known)| Some((at, known.as_ref()?)));
+        let of_others = told.filter(|(at, _)| *at != place(&teller.name));
+        for (at, theirs) in of_others.chain([(place(&teller.name), teller)]).filter(|(at, _)| *at != own) {
+            if let Some(Some(mine)) = self.known.get_mut(at)
                 && mine.generation == theirs.generation
                 && theirs.beat > mine.beat
             {
@@ -119,24 +165,44 @@ impl Gossip {
         }
     }
 
-    fn view(&self, now: u64) -> View {
-        let peers: BTreeMap<PilotName, Peer> = self
-            .known
-            .iter()
-            .map(|(name, k)| {
-                let liveness = if k.departed {
-                    Liveness::Departed
-                } else if !k.beats || now > k.heard + SILENT {
-                    Liveness::Silent
-                } else {
-                    Liveness::Live
-                };
-                let report = k.report.clone();
-                (name.clone(), Peer { generation: k.generation, liveness, timeout: None, phi: None, report })
-            })
-            .collect();
-        let lonely = !peers.is_empty() && self.known.values().all(|k| now > k.heard + LONELY);
-        View { peers, lonely, woken: now < self.woken_until, ..View::default() }
+    /// What it sees now, if that is anything else than what it has seen last.
+    fn view(&mut self, now: u64) -> Option<View> {
+        let mut lonely = true;
+        for known in self.known.iter_mut().flatten() {
+            let liveness = known.liveness(now);
+            if known.shown != Some(liveness) {
+                known.shown = Some(liveness);
+                self.changed = true;
+            }
+            lonely &= now > known.heard + LONELY;
+        }
+        let lonely = lonely && self.all().next().is_some();
+        let woken = now < self.woken_until;
+        let same = |last: &View| last.lonely == lonely && last.woken == woken;
+        if !self.changed && self.last.as_ref().is_some_and(same) {
+            return None;
+        }
+        self.changed = false;
+        let peer = |known: &Known| Peer {
+            generation: known.generation,
+            liveness: known.liveness(now),
+            timeout: None,
+            phi: None,
+            report: known.report.clone(),
+        };
+        let peers: BTreeMap<PilotName, Peer> = self.all().map(|known| (known.name.clone(), peer(known))).collect();
+        let view = View { peers, lonely, woken, ..View::default() };
+        if self.last.as_ref() == Some(&view) {
+            return None;
+        }
+        self.last = Some(view.clone());
+        Some(view)
+    }
+
+    /// Whom it does not hold live, as it has seen them last.
+    fn not_live(&self) -> Vec<PilotId> {
+        let lost = self.all().filter(|known| known.shown != Some(Liveness::Live));
+        lost.map(|known| PilotId { name: known.name.clone(), generation: known.generation }).collect()
     }
 }
 
@@ -171,12 +237,10 @@ impl World {
         let now = self.now;
         let Some(agent) = self.agents.get_mut(&life) else { return };
         let view = agent.gossip.view(now);
-        for (peer, seen) in view.peers.iter().filter(|(_, p)| p.liveness != Liveness::Live) {
-            let silent = PilotId { name: peer.clone(), generation: seen.generation };
+        for silent in agent.gossip.not_live() {
             self.held_silent.insert((name.clone(), silent), now);
         }
-        if agent.gossip.last.as_ref() != Some(&view) {
-            agent.gossip.last = Some(view.clone());
+        if let Some(view) = view {
             let at = self.reads(&name);
             let view = planted::silent_by_one(self.options.planted, &name, view);
             self.hear(life, Event::View(Box::new(View { at, ..view })));
@@ -190,24 +254,27 @@ impl World {
             return;
         }
         let answered = self.arrives(b.name(), a.name());
-        let (from_a, from_b) = (a.gossip.told(a, false), b.gossip.told(b, false));
-        let (name_a, name_b) = (a.name().clone(), b.name().clone());
+        let (id_a, id_b) = (a.id.clone(), b.id.clone());
+        let (own_a, own_b) = (a.gossip.told(&id_a, false), b.gossip.told(&id_b, false));
         let now = self.now;
-        if answered && let Some(a) = self.agents.get_mut(&life) {
-            a.gossip.merge(now, &name_a, &from_b);
-        }
+        let Some(mut gossip) = self.agents.get_mut(&life).map(|a| std::mem::take(&mut a.gossip)) else { return };
         if let Some(b) = self.agents.get_mut(&peer) {
             if answered {
-                b.gossip.merge(now, &name_b, &from_a);
+                b.gossip.merge(now, &id_b.name, &own_a, &gossip.known);
+                // What the other has just been told is no news here.
+                gossip.merge(now, &id_a.name, &own_b, &b.gossip.known);
             } else {
-                b.gossip.merge_beats(now, &name_b, &from_a);
+                b.gossip.merge_beats(now, &id_b.name, &own_a, &gossip.known);
             }
+        }
+        if let Some(a) = self.agents.get_mut(&life) {
+            a.gossip = gossip;
         }
     }
 
     /// A pilot that ends in order says goodbye to whom it reaches.
     pub(crate) fn depart(&mut self, agent: &Agent) {
-        let told = agent.gossip.told(agent, true);
+        let told = agent.gossip.told(&agent.id, true);
         let reached: Vec<Life> = self
             .agents
             .values()
@@ -219,7 +286,7 @@ impl World {
         for life in reached {
             if let Some(peer) = self.agents.get_mut(&life) {
                 let name = peer.name().clone();
-                peer.gossip.merge(now, &name, &told);
+                peer.gossip.merge(now, &name, &told, &agent.gossip.known);
             }
         }
     }
@@ -227,10 +294,13 @@ impl World {
     /// Makes the streams that are wanted, and gives up those over which nothing gets through.
     pub(crate) fn tend_streams(&mut self) {
         let mut wanted: Vec<(Life, Life)> = Vec::new();
+        let mut by_name: BTreeMap<&PilotName, &Agent> = BTreeMap::new();
+        for agent in self.agents.values().filter(|a| !a.paused) {
+            by_name.entry(agent.name()).or_insert(agent);
+        }
         for agent in self.agents.values().filter(|a| !a.paused) {
             for name in &agent.wanted {
-                let peer = self.agents.values().find(|p| p.name() == name && !p.paused);
-                if let Some(peer) = peer
+                if let Some(peer) = by_name.get(name)
                     && agent.gossip.knows(name, peer.id.generation)
                     && self.streams_flow(agent.name(), name)
                     && !self.links.contains_key(&key(agent.life, peer.life))
@@ -245,9 +315,11 @@ impl World {
                 self.stream_up(b, a);
             }
         }
+        let hindered = self.broken.hinders_streams(self.now) || self.agents.values().any(|agent| agent.paused);
         let still: BTreeSet<(Life, Life)> = self
             .links
             .keys()
+            .filter(|_| hindered)
             .filter(|(a, b)| match (self.agents.get(a), self.agents.get(b)) {
                 (Some(one), Some(other)) => one.paused || other.paused || !self.streams_flow(one.name(), other.name()),
                 (None, _) | (_, None) => false,
@@ -286,8 +358,7 @@ impl World {
 
     /// Says something over the stream to this pilot, if there is one.
     pub(crate) fn send(&mut self, from: Life, to: &PilotName, message: Message) {
-        let peer = self.agents.values().filter(|a| a.name() == to).map(|a| a.life).next_back();
-        let Some(peer) = peer else { return };
+        let Some(peer) = self.pods.get(to).and_then(|pod| pod.agent) else { return };
         let Some(link) = self.links.get_mut(&key(from, peer)) else { return };
         link.ways[usize::from(from > peer)].push_back(message);
         let wait = self.chances.network.between(1, self.options.latency);

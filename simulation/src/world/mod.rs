@@ -162,6 +162,15 @@ struct Broken {
     fronts: front::Fronts,
 }
 
+impl Broken {
+    /// Whether anything is between any two pods.
+    fn hinders_streams(&self, now: u64) -> bool {
+        self.cuts.iter().any(|(_, until)| now < *until)
+            || self.deaf.values().any(|until| now < *until)
+            || self.clogs.iter().any(|(_, until)| now < *until)
+    }
+}
+
 /// One run.
 #[derive(Clone)]
 pub struct World {
@@ -175,6 +184,8 @@ pub struct World {
     volumes: BTreeMap<Uid, Volume>,
     pods: BTreeMap<PilotName, Pod>,
     agents: BTreeMap<Life, Agent>,
+    /// Those that believed, when they heard something last, that they coordinate.
+    leading: BTreeSet<Life>,
     links: BTreeMap<(Life, Life), mesh::Link>,
     databases: Databases,
     broken: Broken,
@@ -230,6 +241,7 @@ impl World {
             volumes: BTreeMap::new(),
             pods: BTreeMap::new(),
             agents: BTreeMap::new(),
+            leading: BTreeSet::new(),
             links: BTreeMap::new(),
             held_silent: BTreeMap::new(),
             databases: Databases::new(seed),

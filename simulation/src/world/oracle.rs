@@ -417,7 +417,8 @@ impl World {
     pub(crate) fn judge_leaders(&mut self) {
         let mut able: Vec<(String, u64)> = Vec::new();
         let mut expired = None;
-        for agent in self.agents.values().filter(|a| !a.paused) {
+        // Nobody begins to believe it without having heard something.
+        for agent in self.leading.iter().filter_map(|life| self.agents.get(life)).filter(|a| !a.paused) {
             let at = self.reads(agent.name());
             if agent.pilot.believes_it_coordinates(at).is_none() {
                 continue;

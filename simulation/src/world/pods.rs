@@ -73,7 +73,7 @@ pub(crate) struct Launcher {
 pub(crate) struct Pod {
     uid: Uid,
     pub(crate) claim: Uid,
-    agent: Option<Life>,
+    pub(crate) agent: Option<Life>,
     agent_again: Option<u64>,
     pub(crate) launcher: Option<Launcher>,
     launcher_again: Option<u64>,

@@ -94,7 +94,7 @@ fn seeds_that_once_showed_a_bug_show_none() {
 /// Those that take more than a few runs are the shard's: `simulate --planted`.
 #[test]
 fn planted_bugs_are_found() {
-    let slow = [Planted::ErrorIsAbsence, Planted::RetiredIsEmpty, Planted::BlindEviction];
+    let slow = [Planted::ErrorIsAbsence, Planted::RetiredIsEmpty, Planted::BlindEviction, Planted::LeavingIsGone];
     for bug in Planted::ALL.into_iter().filter(|bug| !slow.contains(bug)) {
         let found = (0..30).find(|seed| run(bug.options(*seed)).verdict.is_some());
         assert!(found.is_some(), "{bug:?} was not found in 30 seeds");
