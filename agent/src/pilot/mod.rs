@@ -127,6 +127,8 @@ struct Pending {
     purpose: Purpose,
     call: Call,
     sent: Timestamp,
+    /// The Lease as it was known then.
+    lease: BTreeMap<Uid, u64>,
 }
 
 /// What waits for the disk, and the memory that will be on it then.
@@ -317,7 +319,7 @@ impl Pilot {
         self.next_call += 1;
         let id = CallId(self.next_call);
         self.out.push(Effect::Api { id, call: Box::new(call.clone()), within: Millis::from(CALL) });
-        self.pending.insert(id, Pending { purpose, call, sent: now });
+        self.pending.insert(id, Pending { purpose, call, sent: now, lease: self.newest.lease() });
     }
 
     fn in_flight(&self, purpose: impl Fn(&Purpose) -> bool) -> bool {
@@ -328,7 +330,7 @@ impl Pilot {
         let Some(pending) = self.pending.remove(&id) else {
             return;
         };
-        let result = result.and_then(|answer| self.newest.check(answer));
+        let result = result.and_then(|answer| self.newest.check(answer, &pending.lease));
         self.api = match &result {
             Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => ApiReach::Reachable,
             Err(Failure::Ambiguous(_)) => ApiReach::Unreachable,

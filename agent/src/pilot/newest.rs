@@ -17,10 +17,23 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
+    /// The Lease as it is known now: what a question that is sent now must be answered with at least.
+    pub(crate) fn lease(&self) -> BTreeMap<Uid, u64> {
+        self.lease.clone()
+    }
+
     /// The answer; or that it cannot be used, where it shows an object as it was before something that was seen already.
-    pub(crate) fn check(&mut self, answer: Answer) -> Result<Answer, Failure> {
+    /// Of the Lease that is what was seen when the question was sent: a renewal may overtake it on the way.
+    pub(crate) fn check(&mut self, answer: Answer, when_sent: &BTreeMap<Uid, u64>) -> Result<Answer, Failure> {
         match &answer {
-            Answer::Lease(Some(lease)) => take(&mut self.lease, [("the Lease", &lease.uid, &lease.version)])?,
+            Answer::Lease(Some(lease)) => {
+                let mut seen = when_sent.clone();
+                take(&mut seen, [("the Lease", &lease.uid, &lease.version)])?;
+                let newer = |(uid, version): (&Uid, &u64)| self.lease.get(uid).is_none_or(|before| before < version);
+                if seen.iter().any(newer) {
+                    self.lease = seen;
+                }
+            }
             Answer::Record(Some(facts)) => take(&mut self.record, [of(&facts.object)])?,
             Answer::Set(Some(set)) => take(&mut self.set, [of(&set.object)])?,
             Answer::Pods(pods) => take(&mut self.pods, pods.values().map(|p| of(&p.object)))?,
@@ -77,19 +90,35 @@ mod tests {
     #[test]
     fn an_object_shown_as_it_was_before_what_was_seen_is_refused() {
         let mut newest = Newest::default();
-        assert!(newest.check(lease("a", "9")).is_ok());
-        assert!(newest.check(lease("a", "9")).is_ok());
-        assert!(newest.check(lease("a", "10")).is_ok());
-        let failure = newest.check(lease("a", "9")).expect_err("older");
+        let mut shown = |version| {
+            let known = newest.lease();
+            newest.check(lease("a", version), &known)
+        };
+        assert!(shown("9").is_ok());
+        assert!(shown("9").is_ok());
+        assert!(shown("10").is_ok());
+        let failure = shown("9").expect_err("older");
         assert!(matches!(&failure, Failure::Unreadable(why) if why.contains("at version 9 and was seen at 10")));
-        assert!(newest.check(lease("a", "11")).is_ok(), "a refusal forgets nothing");
+        assert!(shown("11").is_ok(), "a refusal forgets nothing");
+    }
+
+    #[test]
+    fn a_lease_read_before_a_renewal_and_heard_after_it_is_no_older_than_it_has_to_be() {
+        let mut newest = Newest::default();
+        assert!(newest.check(lease("a", "9"), &BTreeMap::new()).is_ok());
+        let asked = newest.lease();
+        assert!(newest.check(lease("a", "10"), &asked).is_ok(), "the renewal");
+        assert!(newest.check(lease("a", "9"), &asked).is_ok(), "what was asked before it");
+        let asked = newest.lease();
+        assert!(newest.check(lease("a", "9"), &asked).is_err(), "what was asked after it");
     }
 
     #[test]
     fn another_object_of_the_name_and_versions_that_are_no_numbers_are_not_compared() {
         let mut newest = Newest::default();
-        assert!(newest.check(lease("a", "9")).is_ok());
-        assert!(newest.check(lease("b", "3")).is_ok());
-        assert!(newest.check(lease("b", "opaque")).is_ok());
+        for (uid, version) in [("a", "9"), ("b", "3"), ("b", "opaque")] {
+            let known = newest.lease();
+            assert!(newest.check(lease(uid, version), &known).is_ok());
+        }
     }
 }

@@ -637,6 +637,15 @@ impl World {
             // It owned data when its disk was lost, and the record had not come to know it: somebody has to remove it.
             return Some(format!("{identity} is in the ring, and its disk is lost"));
         }
+        let has_left = self.databases.processes.iter().find(|(name, process)| {
+            process.stage == Stage::Left
+                && !record.members.contains_key(*name)
+                && self.volumes.get(&process.claim).is_some_and(|volume| volume.forgot)
+        });
+        if let Some((name, _)) = has_left {
+            // It runs in a pod that is wanted again, and nobody knows any more under which operation it left.
+            return Some(format!("{name} has left, and its pilot has forgotten it"));
+        }
         match record.intent.map(|i| i.kind) {
             Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),
             Some(IntentKind::Join { joiner, .. }) => forgotten(&joiner.name, &joiner.claim),
