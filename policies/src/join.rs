@@ -186,8 +186,8 @@ pub(crate) fn carry_on(
 
 /// A member that no size asks for any more and whose pod is gone: its leave is unfinished.
 fn without_pod_beyond_the_size<'a>(world: &World, record: &'a ClusterRecord) -> Option<&'a PilotName> {
-    let end = world.set.start.saturating_add(world.set.replicas);
-    record.members.keys().find(|name| name.ordinal().is_some_and(|o| o >= end) && !world.pods.contains_key(*name))
+    let beyond = |name: &PilotName| name.ordinal().is_some_and(|ordinal| world.set.is_beyond(ordinal));
+    record.members.keys().find(|name| beyond(name) && !world.pods.contains_key(*name))
 }
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {

@@ -54,12 +54,11 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
 
 /// The member with the highest ordinal beyond the size.
 fn surplus<'a>(world: &World, record: &'a ClusterRecord) -> Option<(&'a PilotName, u32, &'a MemberRecord)> {
-    let end = world.set.start.saturating_add(world.set.replicas);
     record
         .members
         .iter()
         .filter_map(|(name, member)| Some((name, name.ordinal()?, member)))
-        .filter(|(_, ordinal, _)| *ordinal >= end)
+        .filter(|(_, ordinal, _)| world.set.is_beyond(*ordinal))
         .max_by_key(|(_, ordinal, _)| *ordinal)
 }
 

@@ -105,6 +105,11 @@ impl SetFacts {
             .collect()
     }
 
+    /// Whether this pod is beyond the size: no pod of its name is asked for.
+    pub fn is_beyond(&self, ordinal: u32) -> bool {
+        ordinal >= self.start.saturating_add(self.replicas)
+    }
+
     /// The size that just includes this ordinal.
     pub fn size_including(&self, ordinal: u32) -> u32 {
         ordinal.saturating_sub(self.start).saturating_add(1)

@@ -66,6 +66,14 @@ pub struct RingMember {
     pub up: Option<bool>,
 }
 
+impl RingMember {
+    /// A ring as its readers take it: in order of identity, as they look identities up.
+    pub fn in_order(mut ring: Vec<Self>) -> Arc<[Self]> {
+        ring.sort_by(|a, b| a.identity.cmp(&b.identity));
+        ring.into()
+    }
+}
+
 /// How far a step that moves data has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {

@@ -240,9 +240,7 @@ impl Report {
                     let chunk: Vec<String> = parse(&key, text)?;
                     ring.extend(chunk.iter().filter_map(|line| budget::read_line(line)));
                 }
-                // Readers look identities up: whoever told them, they are in order.
-                ring.sort_by(|a, b| a.identity.cmp(&b.identity));
-                (ring.len() == lines).then(|| ring.into())
+                (ring.len() == lines).then(|| RingMember::in_order(ring))
             }
         };
         Ok(Self {

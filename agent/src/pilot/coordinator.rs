@@ -8,7 +8,7 @@ use policies::decide;
 use policies::plan::{Act, Plan, Reason, Rule, Verdict};
 use policies::world::{ClaimFacts, PilotFacts, PodFacts, RecordFacts, SetFacts, World};
 use protocol::epoch::Epoch;
-use protocol::id::{PilotName, Uid, Voter};
+use protocol::id::{PilotId, PilotName, Uid, Voter};
 use protocol::message::Message;
 use protocol::order::OrderKind;
 use protocol::promise::{Promise, Refusal};
@@ -77,7 +77,8 @@ pub(crate) struct Leadership {
     hurry: bool,
     pub(crate) operation: Option<OperationReport>,
     pub(crate) degraded: Option<String>,
-    last_world: Option<World>,
+    /// What the last look found that may be done without a majority, until it is done.
+    harmless: Plan,
     /// Whom it told to drain and return, and when.
     told_to_return: BTreeMap<PilotName, Timestamp>,
     /// Evictions that were refused, by the pod's uid.
@@ -148,7 +149,7 @@ impl Leadership {
             hurry: true,
             operation: None,
             degraded: None,
-            last_world: None,
+            harmless: Plan::default(),
             told_to_return: BTreeMap::new(),
             evictions_refused: BTreeMap::new(),
             quiet_since: now,
@@ -426,19 +427,13 @@ impl Pilot {
             return;
         }
         match result {
-            Ok(Answer::Lease(Some(lease)))
-                if lease.content.holder.as_ref() == Some(&self.setup.id) && lease.content.epoch == leading.epoch =>
-            {
-                look.keeps_up = true;
-            }
-            Ok(Answer::Lease(Some(_))) => {
-                self.step_down(now, "another holds the Lease");
-                return;
-            }
-            Ok(Answer::Lease(None)) => {
-                self.step_down(now, "the Lease was deleted");
-                return;
-            }
+            Ok(Answer::Lease(lease)) => match lost(&self.setup.id, leading.epoch, lease.as_ref()) {
+                None => look.keeps_up = true,
+                Some(why) => {
+                    self.step_down(now, why);
+                    return;
+                }
+            },
             Ok(Answer::Set(Some(set))) => look.set = Some(set),
             Ok(Answer::Pods(pods)) => look.pods = Some(pods),
             Ok(Answer::Claims(claims)) => look.claims = Some(claims),
@@ -558,16 +553,16 @@ impl Pilot {
             leading.told.clear();
         }
         let alone = leading.hears_nobody(&self.view);
-        let mended = decide::without_majority(&world);
-        let plan = match (&world.record, mended) {
-            (_, Err(outranked)) => Err(outranked),
-            // What it knows of others is from before: nothing is decided on it.
-            (_, Ok(_)) if alone => Ok(Plan::default()),
-            (None, Ok(mended)) if mended.act.is_some() => Ok(mended),
-            (None, Ok(_)) => Ok(formation::found(&world, &mint)),
-            (Some(facts), Ok(_)) => decide::decide(limits, &world, facts),
-        };
-        leading.last_world = Some(world.clone());
+        let plan = decide::without_majority(&world).and_then(|harmless| {
+            leading.harmless = harmless;
+            match &world.record {
+                // What it knows of others is from before: nothing else is decided on it.
+                _ if alone => Ok(Plan::default()),
+                None if leading.harmless.act.is_some() => Ok(leading.harmless.clone()),
+                None => Ok(formation::found(&world, &mint)),
+                Some(facts) => decide::decide(limits, &world, facts),
+            }
+        });
         if let Some(facts) = &world.record {
             let (cluster, roster) = (facts.record.cluster.clone(), facts.record.roster.clone());
             self.durable.roster = roster;
@@ -591,32 +586,16 @@ impl Pilot {
         }
     }
 
-    /// What needs no majority, decided on the last look at the world: tells whether anything was done.
+    /// What needs no majority, by the last look at the world, and once: tells whether anything was done.
     fn act_alone(&mut self, now: Timestamp) -> bool {
-        let Some(leading) = &mut self.leadership else {
+        let Some(leading) = self.leadership.as_mut().filter(|l| l.is_valid(now)) else {
             return false;
         };
-        let Some(world) = leading.last_world.as_ref().filter(|_| leading.is_valid(now)) else {
+        let Plan { act: Some(act), reasons, .. } = std::mem::take(&mut leading.harmless) else {
             return false;
         };
-        let Ok(Plan { act: Some(act), reasons, .. }) = decide::without_majority(world) else {
-            return false;
-        };
-        let call = match act {
-            Act::StampPod(target) => Call::StampPod(target),
-            Act::Evict(target) => Call::EvictPod(target),
-            Act::CreateRecord(_)
-            | Act::WriteRecord(..)
-            | Act::StampSet(_)
-            | Act::Scale(..)
-            | Act::MarkClaim(..)
-            | Act::Order { .. } => return false,
-        };
-        // It has been acted on: another look comes before anything else is decided.
-        leading.last_world = None;
-        leading.step = Step::Acting;
         let epoch = leading.epoch;
-        self.call(now, Purpose::Act, call);
+        self.carry_out(now, act);
         self.tell(now, epoch, reasons);
         true
     }
@@ -646,12 +625,19 @@ impl Pilot {
     /// The gate: Lease valid, promises of a majority younger than the inputs. Then one write, sent once. Tells whether it
     /// was passed.
     fn act(&mut self, now: Timestamp, act: Act) -> bool {
-        let Some(leading) = &mut self.leadership else {
-            return false;
-        };
-        if !leading.is_valid(now) || leading.hears_nobody(&self.view) {
+        let may = |leading: &Leadership| leading.is_valid(now) && !leading.hears_nobody(&self.view);
+        if !self.leadership.as_ref().is_some_and(may) {
             return false;
         }
+        self.carry_out(now, act);
+        true
+    }
+
+    /// One write, sent once, or an order announced.
+    fn carry_out(&mut self, now: Timestamp, act: Act) {
+        let Some(leading) = &mut self.leadership else {
+            return;
+        };
         let call = match act {
             Act::CreateRecord(record) => Call::CreateRecord(record),
             Act::WriteRecord(target, record) => Call::ReplaceRecord(target, record),
@@ -669,12 +655,11 @@ impl Pilot {
                 leading.poked = false;
                 leading.hurry = true;
                 self.announce(now, to, pod, operation, kind);
-                return true;
+                return;
             }
         };
         leading.step = Step::Acting;
         self.call(now, Purpose::Act, call);
-        true
     }
 
     pub(crate) fn acted(&mut self, now: Timestamp, call: &Call, result: Result<Answer, Failure>) {
@@ -734,6 +719,15 @@ impl Pilot {
             }
         }
         self.out.push(Effect::Decided(Box::new(entry)));
+    }
+}
+
+/// Why this Lease, as it was read, is not this pilot's at this epoch any more; `None` where it is.
+pub(crate) fn lost(own: &PilotId, epoch: Epoch, lease: Option<&LeaseFacts>) -> Option<&'static str> {
+    match lease {
+        None => Some("the Lease was deleted"),
+        Some(lease) if lease.content.holder.as_ref() == Some(own) && lease.content.epoch == epoch => None,
+        Some(_) => Some("another holds the Lease"),
     }
 }
 

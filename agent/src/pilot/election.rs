@@ -1,6 +1,6 @@
 //! Taking, renewing and giving back the Lease.
 
-use super::coordinator::Leadership;
+use super::coordinator::{Leadership, lost};
 use super::{CALL, FRESH_ORDER, LISTEN, Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
@@ -357,22 +357,18 @@ impl Pilot {
 
     pub(crate) fn renewed(&mut self, now: Timestamp, sent: Timestamp, result: Result<Answer, Failure>) {
         match result {
-            Ok(Answer::Lease(Some(lease))) => {
+            Ok(Answer::Lease(lease)) => {
                 let Some(leading) = &self.leadership else {
                     return;
                 };
-                let ours =
-                    lease.content.holder.as_ref() == Some(&self.setup.id) && lease.content.epoch == leading.epoch;
-                if !ours {
-                    self.step_down(now, "another holds the Lease");
-                } else if lease.version == leading.lease.version {
+                let why = lost(&self.setup.id, leading.epoch, lease.as_ref());
+                match (why, lease) {
+                    (Some(why), _) => self.step_down(now, why),
+                    (None, Some(lease)) if lease.version != leading.lease.version => self.renewed_as(now, sent, lease),
                     // The renewal was not done (yet): the same content is sent again with a new time.
-                    self.renew_again(now);
-                } else {
-                    self.renewed_as(now, sent, lease);
+                    (None, _) => self.renew_again(now),
                 }
             }
-            Ok(Answer::Lease(None)) => self.step_down(now, "the Lease was deleted"),
             Ok(_) | Err(_) => self.renew_again(now),
         }
     }

@@ -128,7 +128,7 @@ struct Pending {
     call: Call,
     sent: Timestamp,
     /// The Lease as it was known then.
-    lease: BTreeMap<Uid, u64>,
+    lease: Option<(Uid, u64)>,
 }
 
 /// What waits for the disk, and the memory that will be on it then.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// Versions seen, by the uid of their object. Of lists only what was in the last of them is kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Newest {
-    lease: BTreeMap<Uid, u64>,
+    lease: Option<(Uid, u64)>,
     record: BTreeMap<Uid, u64>,
     set: BTreeMap<Uid, u64>,
     pods: BTreeMap<Uid, u64>,
@@ -18,20 +18,25 @@ pub(crate) struct Newest {
 
 impl Newest {
     /// The Lease as it is known now: what a question that is sent now must be answered with at least.
-    pub(crate) fn lease(&self) -> BTreeMap<Uid, u64> {
+    pub(crate) fn lease(&self) -> Option<(Uid, u64)> {
         self.lease.clone()
     }
 
     /// The answer; or that it cannot be used, where it shows an object as it was before something that was seen already.
     /// Of the Lease that is what was seen when the question was sent: a renewal may overtake it on the way.
-    pub(crate) fn check(&mut self, answer: Answer, when_sent: &BTreeMap<Uid, u64>) -> Result<Answer, Failure> {
+    pub(crate) fn check(&mut self, answer: Answer, when_sent: &Option<(Uid, u64)>) -> Result<Answer, Failure> {
         match &answer {
             Answer::Lease(Some(lease)) => {
-                let mut seen = when_sent.clone();
-                take(&mut seen, [("the Lease", &lease.uid, &lease.version)])?;
-                let newer = |(uid, version): (&Uid, &u64)| self.lease.get(uid).is_none_or(|before| before < version);
-                if seen.iter().any(newer) {
-                    self.lease = seen;
+                if let Some(number) = number(&lease.version) {
+                    let before = |known: &Option<(Uid, u64)>| {
+                        known.as_ref().filter(|(uid, version)| *uid == lease.uid && *version > number).map(|(_, v)| *v)
+                    };
+                    if let Some(before) = before(when_sent) {
+                        return Err(lags("the Lease", number, before));
+                    }
+                    if before(&self.lease).is_none() {
+                        self.lease = Some((lease.uid.clone(), number));
+                    }
                 }
             }
             Answer::Record(Some(facts)) => take(&mut self.record, [of(&facts.object)])?,
@@ -53,6 +58,17 @@ fn of(object: &ObjectRead) -> (&str, &Uid, &ResourceVersion) {
     (&object.name, &object.uid, &object.version)
 }
 
+/// Versions that are no numbers cannot be compared; Kubernetes promises that they are, from 1.35 on.
+fn number(version: &ResourceVersion) -> Option<u64> {
+    version.0.parse().ok()
+}
+
+fn lags(name: &str, shown: u64, seen: u64) -> Failure {
+    Failure::Unreadable(format!(
+        "{name} is shown at version {shown} and was seen at {seen}: the server that answers lags behind"
+    ))
+}
+
 /// Takes these in as what there is now; refuses all of them where one is older than what was seen.
 fn take<'a>(
     seen: &mut BTreeMap<Uid, u64>,
@@ -60,12 +76,9 @@ fn take<'a>(
 ) -> Result<(), Failure> {
     let mut now = BTreeMap::new();
     for (name, uid, version) in shown {
-        // Versions that are no numbers cannot be compared; Kubernetes promises that they are, from 1.35 on.
-        let Ok(number) = version.0.parse::<u64>() else { continue };
+        let Some(number) = number(version) else { continue };
         if let Some(before) = seen.get(uid).filter(|before| **before > number) {
-            return Err(Failure::Unreadable(format!(
-                "{name} is shown at version {number} and was seen at {before}: the server that answers lags behind"
-            )));
+            return Err(lags(name, number, *before));
         }
         now.insert(uid.clone(), number);
     }
@@ -105,7 +118,7 @@ mod tests {
     #[test]
     fn a_lease_read_before_a_renewal_and_heard_after_it_is_no_older_than_it_has_to_be() {
         let mut newest = Newest::default();
-        assert!(newest.check(lease("a", "9"), &BTreeMap::new()).is_ok());
+        assert!(newest.check(lease("a", "9"), &None).is_ok());
         let asked = newest.lease();
         assert!(newest.check(lease("a", "10"), &asked).is_ok(), "the renewal");
         assert!(newest.check(lease("a", "9"), &asked).is_ok(), "what was asked before it");

@@ -1,7 +1,7 @@
 //! The ring of a large cluster in few bytes: most of it are pilots' own databases, seen normal and up, and each pilot says
 //! whose its database is. Of those one bit each is enough; a hash of the whole tells whether who reads knows the same.
 
-use super::budget::{read_line, write_line};
+use super::budget::{bytes, read_line, write_line};
 use super::{Report, ReportError, put};
 use crate::database::{RingMember, RingStatus};
 use crate::id::{DatabaseIdentity, PilotName};
@@ -93,8 +93,8 @@ impl RingSet {
                 ring.push(RingMember { identity, status: RingStatus::Normal, up: Some(true) });
             }
         }
-        ring.sort_by(|a, b| a.identity.cmp(&b.identity));
-        (hash(&ring) == self.hash).then(|| ring.into())
+        let ring = RingMember::in_order(ring);
+        (hash(&ring) == self.hash).then_some(ring)
     }
 }
 
@@ -120,13 +120,11 @@ impl Report {
         let (Some(ring), Some("null")) = (&self.ring, values.get(keys::RING).map(String::as_str)) else {
             return Ok(values);
         };
-        let said: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
         match put(&mut values, keys::RING_SET, &RingSet::of(ring, known)) {
             Err(ReportError::TooLong { .. }) => {}
             result => result?,
         }
-        let all: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if said <= keys::MOST_BYTES && (all > keys::MOST_BYTES || values.len() > keys::MOST_KEYS) {
+        if bytes(&values) > keys::MOST_BYTES || values.len() > keys::MOST_KEYS {
             values.remove(keys::RING_SET);
         }
         Ok(values)

@@ -72,11 +72,15 @@ fn halve(text: &mut String) -> bool {
     any
 }
 
+/// What these take of the most bytes of a pilot.
+pub(super) fn bytes(values: &BTreeMap<String, String>) -> usize {
+    values.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
 /// Puts the ring where all of it fits beside what is there already. One that does not fit is not told: its database
 /// counts as one that cannot be asked, which holds whatever would need its word.
 pub(super) fn put_ring(values: &mut BTreeMap<String, String>, ring: Option<&[RingMember]>) -> Result<(), ReportError> {
-    let said: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let room = keys::MOST_BYTES.saturating_sub(said + keys::RING.len() + NUMBER);
+    let room = keys::MOST_BYTES.saturating_sub(bytes(values) + keys::RING.len() + NUMBER);
     let most = keys::MOST_KEYS.saturating_sub(values.len() + 1);
     let mut told: Option<usize> = None;
     if let Some(ring) = ring

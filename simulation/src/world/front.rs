@@ -2,9 +2,10 @@
 //! or a changed Role that says no.
 
 use super::cluster::{Cluster, NAMESPACE};
+use crate::kubernetes::{ApiError, Reason};
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What writes go through to one kind of object.
@@ -91,12 +92,12 @@ impl Fronts {
         let stands = |still: &&mut Still| now < still.until;
         if call.is_write() {
             if self.no_quorum.as_mut().filter(stands).is_some() {
-                return Some(status(500, "InternalError", "etcdserver: request timed out"));
+                return Some(refusal(Reason::InternalError, "etcdserver: request timed out"));
             }
             let door = Door::of(call)?;
             let refused = self.refusing.get(&door).is_some_and(|until| now < *until);
             return refused
-                .then(|| status(403, "Forbidden", &format!("writes to {door:?} in {NAMESPACE} are refused")));
+                .then(|| refusal(Reason::Forbidden, &format!("writes to {door:?} in {NAMESPACE} are refused")));
         }
         let still = match self.no_quorum.as_mut().filter(stands) {
             Some(still) => Some(still),
@@ -106,10 +107,6 @@ impl Fronts {
     }
 }
 
-fn status(code: u16, reason: &str, message: &str) -> (u16, Value) {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code,
-    });
-    (code, body)
+fn refusal(reason: Reason, message: &str) -> (u16, Value) {
+    (reason.code(), ApiError::new(reason, message).to_status())
 }

@@ -35,6 +35,14 @@ struct Known {
 }
 
 impl Known {
+    fn hear_beat(&mut self, now: u64, beat: u64) {
+        if beat > self.beat {
+            self.beat = beat;
+            self.heard = now;
+            self.beats = true;
+        }
+    }
+
     fn liveness(&self, now: u64) -> Liveness {
         if self.departed {
             Liveness::Departed
@@ -62,6 +70,17 @@ pub(crate) struct Gossip {
 
 fn place(name: &PilotName) -> usize {
     name.ordinal().and_then(|ordinal| usize::try_from(ordinal).ok()).unwrap_or(0)
+}
+
+/// Whom a teller knows, itself included and the hearer left out, each with its place.
+fn told_of<'a>(
+    own: &PilotName,
+    teller: &'a Known,
+    others: &'a [Option<Known>],
+) -> impl Iterator<Item = (usize, &'a Known)> {
+    let (own, itself) = (place(own), place(&teller.name));
+    let others = others.iter().enumerate().filter_map(|(at, known)| Some((at, known.as_ref()?)));
+    others.filter(move |(at, _)| *at != own && *at != itself).chain([(itself, teller)])
 }
 
 impl Gossip {
@@ -109,16 +128,9 @@ impl Gossip {
 
     /// Hears what another says of itself and of the others.
     fn merge(&mut self, now: u64, own: &PilotName, teller: &Known, others: &[Option<Known>]) {
-        let own = place(own);
-        for (at, theirs) in others.iter().enumerate() {
-            if let Some(theirs) = theirs
-                && at != own
-                && at != place(&teller.name)
-            {
-                self.merge_one(now, at, theirs);
-            }
+        for (at, theirs) in told_of(own, teller, others) {
+            self.merge_one(now, at, theirs);
         }
-        self.merge_one(now, place(&teller.name), teller);
     }
 
     fn merge_one(&mut self, now: u64, at: usize, theirs: &Known) {
@@ -133,11 +145,7 @@ impl Gossip {
                     mine.report.clone_from(&theirs.report);
                     self.changed = true;
                 }
-                if theirs.beat > mine.beat {
-                    mine.beat = theirs.beat;
-                    mine.heard = now;
-                    mine.beats = true;
-                }
+                mine.hear_beat(now, theirs.beat);
                 mine.departed |= theirs.departed;
             }
             Some(mine) if mine.generation > theirs.generation => {}
@@ -150,17 +158,11 @@ impl Gossip {
 
     /// A digest arrives, and no answer goes back: only that these lives beat is learnt.
     fn merge_beats(&mut self, now: u64, own: &PilotName, teller: &Known, others: &[Option<Known>]) {
-        let own = place(own);
-        let told = others.iter().enumerate().filter_map(|(at, known)| Some((at, known.as_ref()?)));
-        let of_others = told.filter(|(at, _)| *at != place(&teller.name));
-        for (at, theirs) in of_others.chain([(place(&teller.name), teller)]).filter(|(at, _)| *at != own) {
+        for (at, theirs) in told_of(own, teller, others) {
             if let Some(Some(mine)) = self.known.get_mut(at)
                 && mine.generation == theirs.generation
-                && theirs.beat > mine.beat
             {
-                mine.beat = theirs.beat;
-                mine.heard = now;
-                mine.beats = true;
+                mine.hear_beat(now, theirs.beat);
             }
         }
     }

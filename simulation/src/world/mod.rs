@@ -394,6 +394,11 @@ impl World {
         }
     }
 
+    /// The ordinal of who is meant.
+    fn ordinal_of(&self, whom: Whom) -> Option<u32> {
+        self.agents.get(&self.whom(whom)?)?.name().ordinal()
+    }
+
     /// Every agent that believes that it coordinates, by epoch.
     pub fn coordinators(&self) -> Vec<(Life, u64)> {
         let mut found: Vec<(Life, u64)> = self
@@ -505,8 +510,7 @@ impl World {
                 self.broken.cuts.push((side.iter().copied().collect(), self.now + length));
             }
             Action::CutApi(whom, length) => {
-                let pod = self.whom(*whom).and_then(|life| self.agents.get(&life)?.name().ordinal());
-                if let Some(ordinal) = pod {
+                if let Some(ordinal) = self.ordinal_of(*whom) {
                     self.broken.api_cuts.insert(ordinal, self.now + length);
                 }
             }
@@ -561,8 +565,7 @@ impl World {
             Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
             Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
             Action::StaleReads(whom, length) => {
-                let pod = self.whom(*whom).and_then(|life| self.agents.get(&life)?.name().ordinal());
-                if let Some(ordinal) = pod {
+                if let Some(ordinal) = self.ordinal_of(*whom) {
                     self.broken.fronts.stand_still(ordinal, self.cluster.clone(), self.now + length);
                 }
             }

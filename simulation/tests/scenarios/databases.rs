@@ -1,6 +1,6 @@
 //! Databases and their disks that fail.
 
-use crate::support::{at_rest, epoch, founded, size, sound, until, world};
+use crate::support::{at_rest, epoch, founded, pass, size, until, world};
 use simulation::world::run::Options;
 use simulation::world::schedule::{Action, Whom};
 
@@ -26,9 +26,7 @@ fn f35_a_database_that_hangs_holds_up_every_change_until_it_answers_again() {
     world.run_until(then);
     world.act(&Action::Template(1));
     world.act(&Action::Scale(3));
-    let then = world.now() + 90_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 90_000);
     assert_eq!(world.database_starts(), starts, "nobody else is restarted meanwhile");
     assert!(world.kubernetes().record().is_some_and(|r| r.members.len() == 4), "and nobody leaves");
     at_rest(&mut world, 1_800_000);
@@ -49,9 +47,7 @@ fn f38_a_member_whose_disk_is_lost_is_never_started_empty_and_waits_for_a_person
     let mut world = founded(143, 3);
     let before = world.kubernetes().record().map(|r| r.members);
     world.act(&Action::LoseVolume(1));
-    let then = world.now() + 900_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 900_000);
     assert!(world.waits_for_a_person().is_some_and(|why| why.contains("db-1")));
     assert_eq!(world.kubernetes().record().map(|r| r.members), before);
     assert_eq!(world.database_starts().get("db-1"), Some(&0), "nothing is started on its empty disk");
@@ -62,9 +58,7 @@ fn f39_of_two_lost_disks_neither_is_started_empty() {
     let mut world = founded(144, 3);
     world.act(&Action::LoseVolume(0));
     world.act(&Action::LoseVolume(1));
-    let then = world.now() + 900_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 900_000);
     assert!(world.waits_for_a_person().is_some());
     let starts = world.database_starts();
     assert_eq!((starts.get("db-0"), starts.get("db-1")), (Some(&0), Some(&0)));
@@ -123,9 +117,7 @@ fn f10_while_the_api_is_away_for_half_an_hour_databases_are_cared_for_and_nothin
     let then = world.now() + 60_000;
     world.run_until(then);
     world.act(&Action::KillDatabase(1));
-    let then = world.now() + 1_700_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 1_700_000);
     let mut expected = starts;
     *expected.entry("db-1".to_owned()).or_default() += 1;
     assert_eq!(world.database_starts(), expected, "the one that died, and no other");

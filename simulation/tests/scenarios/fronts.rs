@@ -1,16 +1,10 @@
 //! An API whose front ends lag, refuse or cannot write, and people who take away what we wrote on objects.
 
-use crate::support::{at_rest, epoch, founded, size, sound, until};
+use crate::support::{at_rest, epoch, founded, pass, size, until};
 use simulation::world::World;
 use simulation::world::front::Door;
 use simulation::world::schedule::{Action, Whom};
 use std::collections::BTreeMap;
-
-fn pass(world: &mut World, time: u64) {
-    let then = world.now() + time;
-    world.run_until(then);
-    sound(world);
-}
 
 /// Who is a member under which identity.
 fn members(world: &World) -> BTreeMap<String, String> {

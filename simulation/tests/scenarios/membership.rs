@@ -1,6 +1,6 @@
 //! Members that come, go and are restarted.
 
-use crate::support::{at_rest, epoch, founded, size, sound, until, world};
+use crate::support::{at_rest, epoch, founded, pass, size, sound, until, world};
 use simulation::world::World;
 use simulation::world::cluster::NO_IMAGE;
 use simulation::world::run::Options;
@@ -137,9 +137,7 @@ fn f44_evictions_that_a_budget_refuses_hold_up_nothing_else_and_are_not_asked_fo
     until(&mut world, 120_000, "an eviction is refused", |w| refusals(w) > 0);
     world.act(&Action::Scale(4));
     until(&mut world, 400_000, "a member joins all the same", |w| size(w) == 4);
-    let then = world.now() + 600_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 600_000);
     assert!(refusals(&world) <= 8, "{} evictions were asked for in a quarter of an hour", refusals(&world));
     assert_eq!(epoch(&world), before, "it goes on leading");
     for (name, starts) in starts {
@@ -205,9 +203,7 @@ fn f31_a_template_whose_image_cannot_be_had_costs_one_member_at_most_and_the_nex
         let starts = world.database_starts();
         world.act(&Action::Template(NO_IMAGE));
         world.act(&Action::Scale(5));
-        let then = world.now() + 600_000;
-        world.run_until(then);
-        sound(&world);
+        pass(&mut world, 600_000);
         let now = world.database_starts();
         let touched = starts.iter().filter(|(name, starts)| now.get(*name) != Some(*starts)).count();
         assert!(touched <= 1, "one has gone and waits for its image; nobody else is touched");
@@ -227,9 +223,7 @@ fn f31_where_the_majority_is_in_pods_that_never_ran_a_mended_template_heals_it_w
         for ordinal in 1..members {
             world.act(&Action::DeletePod(ordinal));
         }
-        let then = world.now() + 300_000;
-        world.run_until(then);
-        sound(&world);
+        pass(&mut world, 300_000);
         world.act(&Action::Template(1));
         at_rest(&mut world, 900_000);
         assert_eq!(size(&world), members as usize);

@@ -1,6 +1,6 @@
 //! Networks that part, lose and stand still.
 
-use crate::support::{at_rest, epoch, founded, sound, until, world};
+use crate::support::{at_rest, epoch, founded, pass, sound, until, world};
 use simulation::world::World;
 use simulation::world::run::Options;
 use simulation::world::schedule::{Action, Whom};
@@ -28,9 +28,7 @@ fn f09_a_coordinator_that_hears_nobody_holds_nobody_for_dead() {
     let alone = ordinal_of_the_coordinator(&world);
     world.act(&Action::Cut(vec![alone], 120_000));
     world.act(&Action::Scale(6));
-    let then = world.now() + 120_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 120_000);
     at_rest(&mut world, 600_000);
     for (name, member) in members.unwrap_or_default() {
         let now = world.kubernetes().record().and_then(|r| r.members.get(&name).cloned());
@@ -67,9 +65,7 @@ fn f13_one_way_cuts_that_come_and_go_do_not_pass_the_lease_to_and_fro() {
     // Somebody who is heard and hears nothing, for half of the time, ten minutes long.
     for _ in 0..30 {
         world.act(&Action::Deaf(victim, 10_000));
-        let then = world.now() + 20_000;
-        world.run_until(then);
-        sound(&world);
+        pass(&mut world, 20_000);
     }
     assert!(epoch(&world) <= before + 2, "from epoch {before} to {} within ten minutes", epoch(&world));
     at_rest(&mut world, 200_000);
@@ -80,9 +76,7 @@ fn f14_loss_and_delay_restart_nobody_and_change_no_member() {
     let mut world = world(Options { loss: 200, latency: 300, ..Options::calm(164, 5) });
     at_rest(&mut world, 900_000);
     let (starts, members) = (world.database_starts(), world.identities());
-    let then = world.now() + 600_000;
-    world.run_until(then);
-    sound(&world);
+    pass(&mut world, 600_000);
     assert_eq!(world.database_starts(), starts);
     assert_eq!(world.identities(), members);
 }
@@ -93,9 +87,7 @@ fn f15_links_that_stop_one_by_one_and_heal_in_another_order_leave_a_cluster_at_r
     let starts = world.database_starts();
     for (a, b, length) in [(0, 1, 90), (2, 3, 20), (1, 4, 60), (0, 4, 40), (3, 4, 70), (1, 2, 30), (0, 2, 50)] {
         world.act(&Action::Clog(a, b, length * 1_000));
-        let then = world.now() + 5_000;
-        world.run_until(then);
-        sound(&world);
+        pass(&mut world, 5_000);
     }
     at_rest(&mut world, 400_000);
     assert_eq!(world.database_starts(), starts);

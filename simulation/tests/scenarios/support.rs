@@ -12,6 +12,14 @@ pub(crate) fn sound(world: &World) {
     assert!(world.oracle.verdict.is_none(), "{:?}\n{}", world.oracle.verdict, world.story.last(60).join("\n"));
 }
 
+/// Lets so many milliseconds pass.
+#[track_caller]
+pub(crate) fn pass(world: &mut World, time: u64) {
+    let then = world.now() + time;
+    world.run_until(then);
+    sound(world);
+}
+
 #[track_caller]
 pub(crate) fn at_rest(world: &mut World, within: u64) {
     let rests = world.settle(within);

@@ -13,7 +13,7 @@ pub use volume::{DATA, IDENTITY};
 use crate::driver::{
     BoxFuture, Driver, LocalStep, Look, MovedAside, RenderError, StartContext, StartKind, VolumeError,
 };
-use protocol::database::{DatabasePhase, DatabaseState, Disk, VolumeState};
+use protocol::database::{DatabasePhase, DatabaseState, Disk, RingMember, VolumeState};
 use protocol::id::DatabaseIdentity;
 use protocol::launcher::{DatabaseProgram, ProcessState, Program};
 use settings::text;
@@ -110,9 +110,7 @@ impl Model {
             if !matches!(status.mode, Mode::Starting | Mode::Left | Mode::Drained) {
                 // There is no schema to disagree about.
                 state.schema_agreed = Some(true);
-                let mut ring = status.ring;
-                ring.sort_by(|a, b| a.identity.cmp(&b.identity));
-                state.ring = Some(ring.into());
+                state.ring = Some(RingMember::in_order(status.ring));
             }
         }
         state
