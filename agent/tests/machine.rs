@@ -10,7 +10,7 @@ use policies::world::{ClaimFacts, ObjectRead, RecordFacts, ResourceVersion, SetF
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, Generation, OperationId, PilotId, PilotName, Uid, Voter};
-use protocol::launcher::{LauncherStatus, LeaveState, ProcessState};
+use protocol::launcher::{LauncherStatus, LeaveState, ProcessState, StartPermission};
 use protocol::message::Message;
 use protocol::order::{Order, OrderKind, OrderName, Outcome};
 use protocol::promise::{Promise, Refusal};
@@ -274,6 +274,15 @@ impl Story {
         while self.now < end {
             self.now = (self.now + 100).min(end);
             self.tell(Event::Tick);
+        }
+    }
+
+    /// Likewise, while c-1 coordinates.
+    fn pass_led(&mut self, seconds: u64) {
+        for round in 0..seconds {
+            let promise = Promise { epoch: Epoch(3), holder: life(1) };
+            self.hears(1, Message::Ask { promise, round, cluster: None, roster: vec![] });
+            self.pass(SECOND);
         }
     }
 
@@ -635,7 +644,7 @@ fn a_drain_that_was_refused_is_asked_again_in_the_same_ending_and_not_in_a_later
     assert_eq!(story.acts_are(Err("busy".to_owned())), [LocalAct::DrainAndStop]);
     ending.life = 2;
     story.launcher(ending);
-    story.pass(20 * SECOND);
+    story.pass_led(20);
     assert!(story.acts.is_empty(), "{:?}", story.acts);
     story.is_ordered(2, "2-return-c-0", OrderKind::EndAndReturn);
     assert_eq!(story.acts_are(Ok(())), [LocalAct::DrainAndStop]);
@@ -647,7 +656,7 @@ fn an_ending_member_whose_set_was_deleted_drains_without_anybodys_word() {
     ending.terminating = true;
     let mut story = Story::beside(member(), running());
     story.launcher(ending.clone());
-    story.pass(20 * SECOND);
+    story.pass_led(20);
     assert!(story.acts_are(Ok(())).iter().all(|act| *act != LocalAct::DrainAndStop), "its set is there: it waits");
     let before = story.count(|call| matches!(call, Call::GetSet));
     story.set = false;
@@ -656,6 +665,43 @@ fn an_ending_member_whose_set_was_deleted_drains_without_anybodys_word() {
     story.pass(20 * SECOND);
     assert_eq!(story.acts_are(Ok(())), [LocalAct::DrainAndStop], "asked again, and once");
     assert!(story.count(|call| matches!(call, Call::GetSet)) - before <= 4, "it knows already");
+}
+
+#[test]
+fn where_nobody_coordinates_an_ending_member_drains_if_its_set_asks_for_it_and_waits_if_not() {
+    for (members, drains) in [(vec![0], true), (vec![], false)] {
+        let mut ending = running();
+        ending.terminating = true;
+        let mut story = Story::beside(member(), running());
+        story.members = members;
+        story.launcher(ending);
+        story.pass(20 * SECOND);
+        assert_eq!(story.acts_are(Ok(())).contains(&LocalAct::DrainAndStop), drains);
+    }
+}
+
+#[test]
+fn a_pilot_whose_memory_is_of_a_member_before_this_one_ends_nobody_and_learns_who_runs() {
+    let mut older = member();
+    older.identity = Some(DatabaseIdentity::new("left-long-ago"));
+    older.left = true;
+    older.obey(Obeyed {
+        operation: OperationId::new("1-leave-c-0"),
+        order: OrderName::EndAfterLeave,
+        pod: Uid::new("pod"),
+        epoch: Epoch(1),
+    });
+    let mut status = running();
+    status.permission = Some(StartPermission { pod: Uid::new("pod"), identity: Some(identity()) });
+    let mut story = Story::beside(older, status);
+    assert!(story.acts.is_empty(), "{:?}", story.acts);
+    let mut state = DatabaseState::bare(DatabasePhase::Serving);
+    state.identity = Some(identity());
+    story.tell(Event::Database(Box::new(state)));
+    story.pass(20 * SECOND);
+    assert!(story.acts.is_empty(), "{:?}", story.acts);
+    let durable = story.pilot.durable();
+    assert_eq!((&durable.identity, durable.left), (&Some(identity()), false));
 }
 
 #[test]

@@ -86,7 +86,10 @@ pub(crate) fn carry_on(
                     facts,
                     |r| {
                         r.members.insert(joiner.name.clone(), member);
-                        with_voter(r, joiner);
+                        // A pilot that is silent could be one voter too many: it counts when it is heard.
+                        if report.is_some() {
+                            with_voter(r, joiner);
+                        }
                         r.intent = None;
                     },
                     Rule::PeersDecide,

@@ -622,6 +622,31 @@ fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
 }
 
 #[test]
+fn a_joiner_that_peers_see_while_its_pilot_is_silent_becomes_a_member_and_counts_only_when_it_is_heard() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    add(&mut world, 3, report(3, ring(&[0, 1, 2, 3])));
+    for n in 0..3 {
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
+    }
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    let heard = world.pilots.remove(&name(3)).expect("there");
+    written(&mut world);
+    assert!(record(&mut world).members.contains_key(&name(3)), "peers see it own data");
+    assert!(!record(&mut world).roster.contains(&voter(3)), "who is silent would make a majority harder to reach");
+    assert_eq!(record(&mut world).intent, None);
+
+    world.pilots.insert(name(3), heard);
+    let claim = world.claims.get_mut(&name(3)).expect("there");
+    (claim.cluster, claim.identity) = (Some(ClusterId::new("k")), Some(identity(3)));
+    written(&mut world);
+    assert!(record(&mut world).roster.contains(&voter(3)));
+}
+
+#[test]
 fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
     let mut world = healthy(&[0, 1, 2], 3);
     let held = pilot(&mut world, 2);

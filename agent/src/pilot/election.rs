@@ -8,7 +8,7 @@ use policies::election::{TakeOver, candidates, majority_holds_it_lost};
 use policies::plan::{Reason, Rule, Verdict};
 use policies::world::ResourceVersion;
 use protocol::epoch::Epoch;
-use protocol::id::PilotId;
+use protocol::id::{PilotId, PilotName};
 use protocol::message::Message;
 use protocol::record::ClusterRecord;
 use protocol::time::{Millis, Timestamp};
@@ -123,7 +123,14 @@ impl Pilot {
         let Some(place) = place.and_then(|p| u32::try_from(p).ok()) else {
             return;
         };
-        if now < since.plus(self.setup.rules.step.saturating_mul(place)) || now < self.election.next_try {
+        let mut wait = self.setup.rules.step.saturating_mul(place);
+        if !self.hears_a_majority() {
+            // It could lead nobody, and would keep the Lease from those who could: they go first, also where they first
+            // have to see it run out.
+            let all = u32::try_from(line.len().max(self.durable.roster.len())).unwrap_or(u32::MAX);
+            wait += self.setup.rules.lease + self.setup.rules.step.saturating_mul(all);
+        }
+        if now < since.plus(wait) || now < self.election.next_try {
             return;
         }
         self.election.next_try = now.plus(Duration::from_millis(500));
@@ -131,6 +138,13 @@ impl Pilot {
         self.election.record_answer = None;
         self.call(now, Purpose::Candidacy, Call::GetLease);
         self.call(now, Purpose::Candidacy, Call::GetRecord);
+    }
+
+    /// Whether more than half of the roster it knows is heard, itself included; so it is where nobody counts yet.
+    fn hears_a_majority(&self) -> bool {
+        let roster = &self.durable.roster;
+        let heard = |name: &PilotName| name == self.own() || self.view.live().any(|(live, _, _)| live == name);
+        roster.iter().filter(|voter| heard(&voter.name)).count() * 2 > roster.len() || roster.is_empty()
     }
 
     pub(crate) fn candidacy_answer(&mut self, now: Timestamp, result: Result<Answer, Failure>) {
@@ -143,7 +157,14 @@ impl Pilot {
                         .as_ref()
                         .is_some_and(|(s, _)| s.version == facts.version && s.uid == facts.uid);
                     if !unchanged {
-                        self.election.seen = Some((facts.clone(), now));
+                        let before = self.election.seen.replace((facts.clone(), now)).map(|(seen, _)| seen.content);
+                        if let Some(holder) = &facts.content.holder
+                            && before
+                                .is_some_and(|b| b.holder == facts.content.holder && b.epoch == facts.content.epoch)
+                        {
+                            // It renews: it only is not heard here.
+                            self.mesh.proves(now, holder, facts.content.epoch);
+                        }
                     }
                 }
                 self.election.lease_answer = Some(lease);

@@ -6,6 +6,7 @@ use super::{CALL, Pilot, Purpose};
 use crate::effect::{Effect, LocalAct, StartAs};
 use crate::kubernetes::call::{Answer, Call, Failure};
 use policies::plan::{Reason, Rule, Verdict};
+use policies::world::SetFacts;
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId};
 use protocol::launcher::ProcessState;
@@ -21,6 +22,17 @@ const GATHER: Duration = Duration::from_secs(10);
 const UNANSWERED: Duration = Duration::from_secs(3);
 /// Between two readings of what could not be read.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// What the set means for the ending pod of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SetSays {
+    /// There is no set: nobody will decide for its pods, and nothing will leave.
+    Gone,
+    /// It asks for a pod of this name: the member is to return.
+    Return,
+    /// It asks for none: a coordinator decides whether the member leaves.
+    Beyond,
+}
 
 /// What is under way for the own member.
 #[derive(Debug, Clone, Default)]
@@ -41,8 +53,8 @@ pub(crate) struct Local {
     told_coordinator: Option<Timestamp>,
     /// When it was asked last whether the set of the ending pod is still there.
     asked_for_set: Option<Timestamp>,
-    /// It is not: nobody will decide for its pods, and nothing will leave.
-    set_gone: bool,
+    /// What it was told then.
+    set_says: Option<SetSays>,
     drained: bool,
     /// Acts under way.
     acts: Vec<(u64, LocalAct)>,
@@ -86,8 +98,9 @@ impl Pilot {
         // A held member asks again now and then: it may have become startable. So does one that runs and has lost its memory
         // while it joined: the record names it as soon as peers have confirmed it.
         let nameless = self.runs() && self.durable.identity.is_none() && self.database.identity.is_some();
+        let unsure = nameless || self.memory_is_older();
         let wait = if done { Duration::from_secs(5) } else { AGAIN };
-        if done && !(held_member && self.local.may_return.is_none()) && !nameless {
+        if done && !(held_member && self.local.may_return.is_none()) && !unsure {
             return;
         }
         if self.learning.next.is_some_and(|n| now < n) || self.in_flight(|p| *p == Purpose::Learn) {
@@ -157,7 +170,9 @@ impl Pilot {
     /// A member whose memory was lost or damaged takes its identity from the record: that its claim is the one the record
     /// names proves that the data on it is this member's. The gate then applies to it as to any other.
     fn adopt_identity(&mut self, now: Timestamp) {
-        if self.durable.identity.is_some() || !self.claim_is_known() || !self.local.pauses.over(Chore::Memory, now) {
+        let older = self.memory_is_older();
+        let knows = self.durable.identity.is_some() && !older;
+        if knows || !self.claim_is_known() || !self.local.pauses.over(Chore::Memory, now) {
             return;
         }
         let Some(Some(facts)) = &self.learning.record else {
@@ -184,6 +199,10 @@ impl Pilot {
         let (cluster, epoch) = (record.cluster.clone(), record.epoch);
         self.durable.cluster.get_or_insert(cluster);
         self.durable.identity = Some(identity.clone());
+        if older {
+            self.durable.left = false;
+            self.durable.obeyed.clear();
+        }
         if lies_here {
             self.volume = Some(VolumeState::Holds(identity.clone()));
         }
@@ -199,6 +218,17 @@ impl Pilot {
             }],
         );
         self.keep_then(Vec::new());
+    }
+
+    /// Whether what it remembers is of a member that was here before the one the launcher may start, or that runs: an older
+    /// copy of its memory was put back. What it obeyed then says nothing of this one.
+    fn memory_is_older(&self) -> bool {
+        let Some(remembered) = &self.durable.identity else {
+            return false;
+        };
+        let permitted = self.launcher.as_ref().and_then(|s| s.permission.as_ref()?.identity.as_ref());
+        let here = if self.runs() { self.database.identity.as_ref().or(permitted) } else { permitted };
+        here.is_some_and(|here| here != remembered)
     }
 
     fn runs(&self) -> bool {
@@ -217,7 +247,7 @@ impl Pilot {
         let Some(status) = &self.launcher else {
             return;
         };
-        if !self.local.acts.is_empty() || self.leaving {
+        if !self.local.acts.is_empty() || self.leaving || self.memory_is_older() {
             return;
         }
         let runs_or_will = matches!(status.process, ProcessState::Running { .. } | ProcessState::Backoff { .. });
@@ -413,8 +443,14 @@ impl Pilot {
         let leaves =
             matches!(self.durable.last_obeyed(&self.setup.pod), Some((_, OrderName::Leave | OrderName::EndAfterLeave)));
         // Where nothing runs, nothing has to be drained; and a set deleted as a whole keeps its claims, for a set of
-        // that name to come: no member of it leaves, and nobody is there who would say so.
-        let alone = self.is_held() || (self.local.set_gone && !leaves);
+        // that name to come: no member of it leaves, and nobody is there who would say so. Where nobody coordinates, as
+        // when all pods are deleted at once and none of their pilots stands, whom the set asks for needs no word to return.
+        let returns = match self.local.set_says {
+            Some(SetSays::Gone) => true,
+            Some(SetSays::Return) => self.coordinator(now).is_none(),
+            Some(SetSays::Beyond) | None => false,
+        };
+        let alone = self.is_held() || (returns && !leaves);
         if alone && !self.local.drained && self.may_try_to_drain(now) {
             self.local.drained = true;
             let effect = self.local_effect(LocalAct::DrainAndStop);
@@ -440,7 +476,12 @@ impl Pilot {
 
     pub(crate) fn set_known(&mut self, result: &Result<Answer, Failure>) {
         if let Ok(Answer::Set(set)) = result {
-            self.local.set_gone = set.is_none();
+            let beyond = |set: &SetFacts| self.own().ordinal().is_none_or(|ordinal| set.is_beyond(ordinal));
+            self.local.set_says = Some(match set {
+                None => SetSays::Gone,
+                Some(set) if beyond(set) => SetSays::Beyond,
+                Some(_) => SetSays::Return,
+            });
         }
     }
 

@@ -29,6 +29,9 @@ pub(crate) struct Mesh {
     told: BTreeMap<PilotId, BTreeMap<PilotName, Timestamp>>,
     /// The coordinator that asked last, and when.
     pub(crate) asked_by: Option<(Promise, Timestamp)>,
+    /// Whom the view names as coordinator, at which epoch, and since when nothing but the view has said so: where only
+    /// heartbeats come through from somebody, what it reported last stands as long as they do.
+    named_since: Option<(PilotId, Epoch, Timestamp)>,
     /// The streams wanted last.
     streams: BTreeSet<PilotName>,
     /// A coordinator said goodbye and named this pilot.
@@ -38,6 +41,26 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn forget_who_spoke(&mut self) {
         self.asked_by = None;
+        self.named_since = None;
+    }
+
+    /// The view names this coordinator.
+    pub(crate) fn names(&mut self, now: Timestamp, id: PilotId, epoch: Epoch) {
+        if self.named_since.as_ref().is_none_or(|(named, of, _)| (named, *of) != (&id, epoch)) {
+            self.named_since = Some((id, epoch, now));
+        }
+    }
+
+    /// It coordinates, by its own question or by a Lease that it was seen to renew.
+    pub(crate) fn proves(&mut self, now: Timestamp, id: &PilotId, epoch: Epoch) {
+        self.named_since = Some((id.clone(), epoch, now));
+    }
+
+    /// Whether the view's word for it may still be taken.
+    fn may_be_believed(&self, now: Timestamp, id: &PilotId, epoch: Epoch, within: Duration) -> bool {
+        self.named_since
+            .as_ref()
+            .is_none_or(|(named, of, since)| (named, *of) != (id, epoch) || now.since(*since) < within)
     }
 
     /// Whether this pilot found the process of that life ended.
@@ -88,7 +111,13 @@ impl Pilot {
             .as_ref()
             .filter(|(_, at)| now.since(*at) < HEARD)
             .map(|(p, _)| (p.holder.clone(), p.epoch));
-        let told = self.view.coordinator().filter(|(_, epoch)| *epoch >= self.durable.floor);
+        // It asks everybody it hears, every second or so: of whom this pilot is not asked it reads in the Lease.
+        let within = self.setup.rules.lease.saturating_mul(2);
+        let told = self
+            .view
+            .coordinator()
+            .filter(|(_, epoch)| *epoch >= self.durable.floor)
+            .filter(|(id, epoch)| self.mesh.may_be_believed(now, id, *epoch, within));
         asked
             .into_iter()
             .chain(told)
@@ -164,6 +193,7 @@ impl Pilot {
                 {
                     return;
                 }
+                self.mesh.proves(now, from, promise.epoch);
                 let answer = self.promise(&promise, round);
                 if answer {
                     self.election.asked_again(from, promise.epoch);

@@ -289,6 +289,9 @@ impl Pilot {
         while self.heard.len() > 100 {
             self.heard.pop_first();
         }
+        if let Some((id, epoch)) = view.coordinator() {
+            self.mesh.names(now, id, epoch);
+        }
         self.view = view;
         self.view_seen = true;
         if changed {

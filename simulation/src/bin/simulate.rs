@@ -26,6 +26,9 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Let the faults of each run go on for so many simulated minutes, instead of for as many as are drawn.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// Run seeds for so many hours, however many that are, and tell what was covered.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans"])]
     hours: Option<f64>,
@@ -64,6 +67,12 @@ struct Arguments {
     lines: usize,
 }
 
+impl Arguments {
+    fn options(&self, seed: u64) -> Options {
+        self.minutes.map_or_else(|| Options::swarm(seed), |minutes| Options::long(seed, minutes.saturating_mul(60_000)))
+    }
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.fresh {
@@ -88,7 +97,7 @@ fn main() -> ExitCode {
 }
 
 fn one(arguments: &Arguments, seed: u64) -> bool {
-    let options = Options { aloud: !arguments.json, ..Options::swarm(seed) };
+    let options = Options { aloud: !arguments.json, ..arguments.options(seed) };
     let outcome = run(options.clone());
     let again = run(Options { aloud: false, ..options.clone() });
     if outcome.hash != again.hash {
@@ -169,24 +178,29 @@ fn many(arguments: &Arguments) -> bool {
     let mut sums = Sums::default();
     let mut told = began;
     let mut failed: Vec<Options> = Vec::new();
-    swarm(seeds, arguments.threads.unwrap_or_else(threads), Options::swarm, |ran| {
-        let Ran { options, mut outcome, differed } = ran;
-        if differed {
-            outcome.verdict = Some((Rule::Deterministic, "two runs differ".to_owned()));
-        }
-        sums.add(&outcome);
-        if let Some((rule, why)) = &outcome.verdict {
-            eprintln!("seed {} failed: {rule}: {why}", outcome.seed);
-            failed.push(options);
-        } else if arguments.json {
-            tell(arguments, &options, &outcome);
-        }
-        if told.elapsed() >= Duration::from_secs(60) {
-            told = Instant::now();
-            eprintln!("{}", sums.line(began.elapsed().as_secs_f64()));
-        }
-        end.is_none_or(|end| began.elapsed() < end)
-    });
+    swarm(
+        seeds,
+        arguments.threads.unwrap_or_else(threads),
+        |seed| arguments.options(seed),
+        |ran| {
+            let Ran { options, mut outcome, differed } = ran;
+            if differed {
+                outcome.verdict = Some((Rule::Deterministic, "two runs differ".to_owned()));
+            }
+            sums.add(&outcome);
+            if let Some((rule, why)) = &outcome.verdict {
+                eprintln!("seed {} failed: {rule}: {why}", outcome.seed);
+                failed.push(options);
+            } else if arguments.json {
+                tell(arguments, &options, &outcome);
+            }
+            if told.elapsed() >= Duration::from_secs(60) {
+                told = Instant::now();
+                eprintln!("{}", sums.line(began.elapsed().as_secs_f64()));
+            }
+            end.is_none_or(|end| began.elapsed() < end)
+        },
+    );
     let seconds = began.elapsed().as_secs_f64();
     failed.sort_by_key(|options| options.seed);
     for options in &failed {

@@ -194,6 +194,17 @@ impl Cluster {
         let _changed_meanwhile = self.api.update_status(time(now), "kubelet", KindId::PODS, pod);
     }
 
+    /// The node controller tells of a pod whose node is not heard of.
+    pub fn hold_unready(&mut self, now: u64, name: &PilotName, uid: &Uid) {
+        let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str())
+        else {
+            return;
+        };
+        let mut pod = Value::clone(&pod);
+        pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+        let _changed_meanwhile = self.api.update_status(time(now), "node-controller", KindId::PODS, pod);
+    }
+
     /// The kubelet has ended everything in the pod: the object goes.
     pub fn finish_pod(&mut self, now: u64, name: &PilotName, uid: &Uid) {
         let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::of_uid(uid.as_str()) };

@@ -72,6 +72,9 @@ pub(crate) const TO_A_PERSON: &str = "something is left to a person";
 /// A client finds no quorum.
 pub(crate) const NO_QUORUM: &str = "a client finds no quorum";
 
+/// All but a core is broken for good.
+pub(crate) const CORE: &str = "all but a core is broken for good";
+
 /// No operation is under way.
 pub(crate) const AT_REST: &str = "rest";
 /// What may be under way.
@@ -106,5 +109,15 @@ impl Marks {
     }
 }
 
-const OTHERS: [&str; 9] =
-    [OUTRANKED, TAKEN_EARLY, BUDGET_REFUSES, JOINS_ANEW, LEAVE_FAILS, MOVED_ASIDE, RESCUED, TO_A_PERSON, NO_QUORUM];
+const OTHERS: [&str; 10] = [
+    CORE,
+    OUTRANKED,
+    TAKEN_EARLY,
+    BUDGET_REFUSES,
+    JOINS_ANEW,
+    LEAVE_FAILS,
+    MOVED_ASIDE,
+    RESCUED,
+    TO_A_PERSON,
+    NO_QUORUM,
+];

@@ -317,14 +317,20 @@ impl World {
                 self.stream_up(b, a);
             }
         }
-        let hindered = self.broken.hinders_streams(self.now) || self.agents.values().any(|agent| agent.paused);
+        let hindered = self.broken.hinders_streams(self.now)
+            || self.nodes.any_is_lost(self.now)
+            || self.agents.values().any(|agent| agent.paused);
         let still: BTreeSet<(Life, Life)> = self
             .links
             .keys()
             .filter(|_| hindered)
-            .filter(|(a, b)| match (self.agents.get(a), self.agents.get(b)) {
-                (Some(one), Some(other)) => one.paused || other.paused || !self.streams_flow(one.name(), other.name()),
-                (None, _) | (_, None) => false,
+            .filter(|(a, b)| {
+                let paused = |life| self.agents.get(life).is_some_and(|agent| agent.paused);
+                // Whose process is gone may be behind a cut: nobody says then that it is.
+                let (Some(one), Some(other)) = (self.oracle.lives.get(a), self.oracle.lives.get(b)) else {
+                    return false;
+                };
+                paused(a) || paused(b) || !self.streams_flow(&one.name, &other.name)
             })
             .copied()
             .collect();
@@ -352,9 +358,8 @@ impl World {
     }
 
     fn stream_ended(&mut self, to: Life, peer: Life, process_ended: bool) {
-        if let Some(peer) = self.agents.get(&peer) {
-            let event = Event::StreamEnded { peer: peer.id.clone(), process_ended };
-            self.hear(to, event);
+        if let Some(peer) = self.oracle.lives.get(&peer).cloned() {
+            self.hear(to, Event::StreamEnded { peer, process_ended });
         }
     }
 

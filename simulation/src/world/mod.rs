@@ -10,9 +10,11 @@ pub mod clock;
 pub mod cluster;
 pub mod database;
 pub mod front;
+mod liveness;
 pub mod marks;
 mod members;
 mod mesh;
+mod nodes;
 pub mod oracle;
 pub mod plan;
 pub mod planted;
@@ -189,6 +191,7 @@ pub struct World {
     links: BTreeMap<(Life, Life), mesh::Link>,
     databases: Databases,
     broken: Broken,
+    nodes: nodes::Nodes,
     /// When the pilot of this pod last held that life silent: only the oracle asks.
     held_silent: BTreeMap<(PilotName, PilotId), u64>,
     next: u64,
@@ -246,6 +249,7 @@ impl World {
             held_silent: BTreeMap::new(),
             databases: Databases::new(seed),
             broken: Broken::default(),
+            nodes: nodes::Nodes::default(),
             next: 0,
             rescued: false,
             excused: None,
@@ -367,7 +371,10 @@ impl World {
         let (Some(from), Some(to)) = (from.ordinal(), to.ordinal()) else { return false };
         let cut =
             |(side, until): &(BTreeSet<u32>, u64)| self.now < *until && side.contains(&from) != side.contains(&to);
+        let lost = |ordinal| self.nodes.is_lost(ordinal, self.now);
         !self.broken.cuts.iter().any(cut)
+            && !lost(from)
+            && !lost(to)
             && (from == to || self.broken.deaf.get(&to).is_none_or(|until| self.now >= *until))
     }
 
@@ -409,6 +416,12 @@ impl World {
             .collect();
         found.sort_by_key(|(_, epoch)| *epoch);
         found
+    }
+
+    /// The ordinal of the pod whose agent coordinates at the highest epoch.
+    pub fn coordinator_ordinal(&self) -> Option<u32> {
+        let (life, _) = self.coordinators().pop()?;
+        self.agents.get(&life)?.name().ordinal()
     }
 
     /// How many databases have been started so far by this pod's launcher, kept on its volume.
@@ -573,6 +586,7 @@ impl World {
                 self.broken.fronts.lose_quorum(self.cluster.clone(), self.now + length);
             }
             Action::Refuse(door, length) => self.broken.fronts.refuse(*door, self.now + length),
+            Action::LoseNode(ordinal, length) => self.lose_node(*ordinal, *length),
             Action::Strip => self.cluster.strip(self.now),
             Action::Budget(most) => self.cluster.change_budget(self.now, *most),
             Action::Recreate(size) => {
@@ -593,6 +607,7 @@ impl World {
             self.act(&Action::Template(0));
         }
         self.broken = Broken::default();
+        self.nodes.come_back();
         self.databases.wake_all();
         let paused: Vec<Life> = self.agents.values().filter(|a| a.paused).map(|a| a.life).collect();
         for life in paused {

@@ -124,6 +124,8 @@ pub struct Oracle {
     founders: u32,
     /// Writes refused because somebody of a higher epoch was there before.
     pub refused: u64,
+    /// Writes of anything but the Lease that were committed.
+    pub(crate) writes: u64,
     /// Changes of membership begun and ended.
     pub changes: u64,
 }
@@ -144,6 +146,7 @@ impl Oracle {
             records: 0,
             founders: 0,
             refused: 0,
+            writes: 0,
             changes: 0,
         }
     }
@@ -280,6 +283,7 @@ impl Oracle {
             self.broken(rule, why);
         }
         let lease_is_written = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+        self.writes += u64::from(!lease_is_written);
         let holders = if lease_is_written { &mut self.lease_holders } else { &mut self.holders };
         let holder = *holders.entry(epoch).or_insert(*life);
         if holder != *life {

@@ -85,6 +85,13 @@ pub(crate) struct Pod {
     ready: bool,
 }
 
+impl Pod {
+    /// It has been told to end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.dies.is_some()
+    }
+}
+
 impl World {
     /// What a kubelet does each time it looks.
     pub(crate) fn kubelet(&mut self) {
@@ -105,6 +112,9 @@ impl World {
 
     fn tend_pod(&mut self, seen: &PodSeen) {
         let name = &seen.name;
+        if self.tend_pod_of_lost_node(seen) {
+            return;
+        }
         if !self.pods.contains_key(name) {
             if let (Some(claim), true, None) = (&seen.claim, seen.bound && seen.pulled, seen.ending) {
                 let begins = self.now + self.chances.kubelet.between(300, 2_500);
@@ -195,7 +205,7 @@ impl World {
     }
 
     /// Everything in the pod is killed.
-    fn kill_pod(&mut self, name: &PilotName) {
+    pub(crate) fn kill_pod(&mut self, name: &PilotName) {
         self.databases.processes.remove(name);
         if let Some(pod) = self.pods.remove(name)
             && let Some(agent) = pod.agent

@@ -41,6 +41,8 @@ pub struct Options {
     pub latency: u64,
     /// A user's disruption budget: so many pods may be unavailable.
     pub budget: Option<u32>,
+    /// When the faults end, all but a random core stays broken for a while.
+    pub core: bool,
     /// The cluster is there already, all of it powered off: its pods, claims, record and data.
     pub prepared: bool,
 }
@@ -69,6 +71,7 @@ impl Options {
             loss: 0,
             latency: 20,
             budget: None,
+            core: false,
             prepared: false,
         }
     }
@@ -90,12 +93,19 @@ impl Options {
         Self::swarm_of(seed, &FAMILIES)
     }
 
+    /// A run of the swarm whose faults go on for so long, in milliseconds.
+    pub fn long(seed: u64, faults_end: u64) -> Self {
+        let options = Self::swarm(seed);
+        Self { schedule: draw(seed, options.members, faults_end, &FAMILIES), faults_end, ..options }
+    }
+
     /// The same with these families of faults only: what is drawn of each does not depend on the others.
     pub fn swarm_of(seed: u64, families: &[&str]) -> Self {
         let mut chance = super::chance::Chance::of(seed, "swarm");
         let mut members = u32::try_from(chance.between(3, 6)).unwrap_or(3);
         let mut larger = super::chance::Chance::of(seed, "larger");
-        if families.len() == FAMILIES.len() && larger.happens(250) {
+        let whole = families.len() == FAMILIES.len();
+        if whole && larger.happens(250) {
             members = u32::try_from(larger.between(7, 9)).unwrap_or(7);
         }
         let faults_end = chance.between(120, 420) * 1000;
@@ -107,6 +117,7 @@ impl Options {
         options.latency = chance.between(2, 200);
         options.grace = *chance.pick(&[20, 60, 120, 600]).unwrap_or(&120);
         options.budget = chance.happens(500).then_some(1);
+        options.core = whole && Self::drawn_core(seed);
         options
     }
 
@@ -341,6 +352,9 @@ pub fn run(options: Options) -> Outcome {
     let mut world = World::new(options);
     world.run_until(faults_end);
     let mut rested = None;
+    if world.oracle.verdict.is_none() && world.options.core {
+        world.judge_core();
+    }
     if world.oracle.verdict.is_none() {
         world.heal();
         world.answer_lost_quorum();

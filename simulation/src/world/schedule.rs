@@ -69,6 +69,8 @@ pub enum Action {
     NoStoreQuorum(u64),
     /// Writes to such objects are refused: by an admission webhook, a quota, a Role that was changed.
     Refuse(Door, u64),
+    /// The power of a pod's node is cut, and comes back later.
+    LoseNode(u32, u64),
     /// Somebody takes every annotation off the set, its pods and its claims.
     Strip,
     /// A user lets so many pods be unavailable.
@@ -104,6 +106,7 @@ impl Action {
             Self::StaleReads(..) => "stale",
             Self::NoStoreQuorum(_) => "store",
             Self::Refuse(..) => "refuse",
+            Self::LoseNode(..) => "node",
             Self::Strip => "strip",
             Self::Budget(_) => "budget",
             Self::Recreate(_) => "recreate",
@@ -121,9 +124,9 @@ impl fmt::Display for Action {
 pub type Schedule = Vec<(u64, Action)>;
 
 /// What is drawn. Each family from a generator of its own: one more changes nothing of the others.
-pub const FAMILIES: [&str; 24] = [
+pub const FAMILIES: [&str; 25] = [
     "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
-    "template", "deaf", "clog", "reply", "hang", "move", "disk", "image", "stale", "store", "refuse", "strip",
+    "template", "deaf", "clog", "reply", "hang", "move", "disk", "image", "stale", "store", "refuse", "strip", "node",
 ];
 
 /// Draws a schedule of these families for a run of `members` pods whose faults end at `end`.
@@ -184,6 +187,7 @@ pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
                     Action::Refuse(door, chance.between(5_000, 60_000))
                 }
                 "strip" => Action::Strip,
+                "node" => Action::LoseNode(ordinal(&mut chance), chance.between(5_000, 500_000)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };
             schedule.push((at, action));

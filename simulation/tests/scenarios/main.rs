@@ -1,5 +1,6 @@
 //! Named runs of the simulator: what must hold, as sentences. The invariants are checked after every step of each.
 
+mod cores;
 mod databases;
 mod fronts;
 mod large;

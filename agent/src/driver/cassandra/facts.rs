@@ -75,6 +75,11 @@ impl Heartbeats {
             beat.at = at;
             beat.grew = Some(now);
         }
+        if at.0 < beat.at.0 {
+            // Our own database was started anew, and has heard of an older life only: it looks for that member where it
+            // no longer lives. That its heart beat before our database's end says nothing of now.
+            return Some(false);
+        }
         match beat.grew {
             Some(grew) => Some(now.saturating_sub(grew) <= HEARTBEAT_MAY_REST),
             None if now.saturating_sub(beat.first_seen) > HEARTBEAT_MAY_REST => Some(false),

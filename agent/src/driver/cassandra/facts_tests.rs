@@ -134,6 +134,18 @@ fn a_member_held_at_an_address_it_has_left_is_not_up_however_its_heart_beats() {
 }
 
 #[test]
+fn a_member_that_our_database_knows_in_an_older_life_only_is_not_up_though_its_heart_beat_a_moment_ago() {
+    let alive = |beat: i32| rows(vec![gossip(3, Some(OTHER), Some("NORMAL,2"), 2, beat)], vec![peer(3, OTHER)]);
+    // After a start of its own it has heard of the old address last, and holds the new one off.
+    let older = rows(vec![gossip(2, Some(OTHER), Some("NORMAL,2"), 1, 900)], vec![peer(2, OTHER)]);
+    let mut heartbeats = Heartbeats::default();
+    ring(&alive(1), seconds(0), &mut heartbeats);
+    assert_eq!(line(&ring(&alive(2), seconds(1), &mut heartbeats), OTHER).1, Some(true));
+    assert_eq!(line(&ring(&older, seconds(7), &mut heartbeats), OTHER), (RingStatus::Normal, Some(false)));
+    assert_eq!(line(&ring(&alive(60), seconds(70), &mut heartbeats), OTHER).1, Some(true));
+}
+
+#[test]
 fn an_owner_that_gossip_does_not_know_stays_a_member() {
     let without_row = rows(vec![gossip(1, Some(OWN), Some("NORMAL,1"), 1, 5)], vec![peer(2, OTHER)]);
     let without_status =
