@@ -87,6 +87,10 @@ impl World {
         };
         let before = self.cluster.target(&http.path);
         let stamp_before = before.as_ref().map(|(_, stamp)| *stamp);
+        let untouched = match &*call {
+            Call::StampPod(target) | Call::EvictPod(target) => self.cluster.never_ran(target.name()),
+            _ => false,
+        };
         let held_by = self.cluster.lease().map(|l| l.holder);
         let revision = self.cluster.revision();
         let ordinal = from.name.ordinal().unwrap_or(0);
@@ -110,10 +114,11 @@ impl World {
             }
             let lease = self.cluster.lease();
             let record = self.cluster.record();
-            let commit = Commit { now: self.now, life, from: &from, call: &call, http: &http, before, committed };
+            let (now, call) = (self.now, &*call);
+            let commit = Commit { now, life, from: &from, call, http: &http, before, untouched, committed };
             self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
-            self.judge_disturbance(&from, &call, &sent, (status, committed));
-            if let (true, Call::ReplaceLease { content, .. }) = (committed, &*call)
+            self.judge_disturbance(&from, call, &sent, (status, committed));
+            if let (true, Call::ReplaceLease { content, .. }) = (committed, call)
                 && content.holder.is_some()
                 && let Some(holder) = held_by
             {

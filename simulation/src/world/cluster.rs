@@ -194,6 +194,11 @@ impl Cluster {
         let _changed_meanwhile = self.api.update_status(time(now), "kubelet", KindId::PODS, pod);
     }
 
+    /// Whether no container of this pod has ever run.
+    pub fn never_ran(&self, name: &str) -> bool {
+        self.object(KindId::PODS, name).is_some_and(|pod| pod["status"]["phase"] != "Running")
+    }
+
     /// The node controller tells of a pod whose node is not heard of.
     pub fn hold_unready(&mut self, now: u64, name: &PilotName, uid: &Uid) {
         let Some(pod) = self.object(KindId::PODS, name.as_str()).filter(|p| p["metadata"]["uid"] == uid.as_str())

@@ -250,8 +250,8 @@ impl Databases {
         }
     }
 
-    /// Lets one process go on: at most one turn. `together` says that it reaches all others that serve: what it hands over
-    /// when it leaves goes to them.
+    /// Lets one process go on: at most one turn. `together` says that it reaches all others that serve: what it takes over
+    /// when it joins comes from them, and what it hands over when it leaves goes to them.
     pub fn turn(
         &mut self,
         now: u64,
@@ -265,7 +265,7 @@ impl Databases {
             return None;
         }
         let mut process = self.processes.remove(pod)?;
-        if let Stage::Leaving(until) = &mut process.stage
+        if let Stage::Joining(until) | Stage::Leaving(until) = &mut process.stage
             && !together
         {
             // Nothing streams meanwhile, and the last of it comes after the way is free again.
