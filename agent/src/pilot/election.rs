@@ -123,17 +123,12 @@ impl Pilot {
         let Some(place) = place.and_then(|p| u32::try_from(p).ok()) else {
             return;
         };
-        let mut wait = self.setup.rules.step.saturating_mul(place);
-        if !self.hears_a_majority() {
-            // It could lead nobody, and would keep the Lease from those who could: they go first, also where they first
-            // have to see it run out.
-            let all = u32::try_from(line.len().max(self.durable.roster.len())).unwrap_or(u32::MAX);
-            wait += self.setup.rules.lease + self.setup.rules.step.saturating_mul(all);
-        }
+        let wait = self.setup.rules.step.saturating_mul(place);
         if now < since.plus(wait) || now < self.election.next_try {
             return;
         }
-        self.election.next_try = now.plus(Duration::from_millis(500));
+        let pause = if self.hears_a_majority() { Duration::from_millis(500) } else { self.setup.rules.renew_every };
+        self.election.next_try = now.plus(pause);
         self.election.lease_answer = None;
         self.election.record_answer = None;
         self.call(now, Purpose::Candidacy, Call::GetLease);
@@ -145,6 +140,17 @@ impl Pilot {
         let roster = &self.durable.roster;
         let heard = |name: &PilotName| name == self.own() || self.view.live().any(|(live, _, _)| live == name);
         roster.iter().filter(|voter| heard(&voter.name)).count() * 2 > roster.len() || roster.is_empty()
+    }
+
+    /// So long a Lease must have been there to be taken before this pilot takes it. Who hears no majority could lead
+    /// nobody, and would keep it from those who could: they go first, also where they have to see it run out.
+    fn handicap(&self) -> Duration {
+        if self.hears_a_majority() {
+            return Duration::ZERO;
+        }
+        let all = self.durable.roster.len().max(self.view.peers.len().saturating_add(1));
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        self.setup.rules.lease.saturating_add(self.setup.rules.step.saturating_mul(all))
     }
 
     pub(crate) fn candidacy_answer(&mut self, now: Timestamp, result: Result<Answer, Failure>) {
@@ -248,15 +254,17 @@ impl Pilot {
         lease: &LeaseFacts,
         record: Option<&ClusterRecord>,
     ) -> Option<(TakeOver, Option<PilotId>)> {
+        let since = self.election.seen.as_ref().map(|(_, since)| *since)?;
+        let unchanged = now.since(since);
+        let handicap = self.handicap();
         let Some(holder) = &lease.content.holder else {
-            return Some((TakeOver::Free, None));
+            return (unchanged >= handicap).then_some((TakeOver::Free, None));
         };
         if *holder == self.setup.id {
-            return Some((TakeOver::Free, Some(holder.clone())));
+            return (unchanged >= handicap).then(|| (TakeOver::Free, Some(holder.clone())));
         }
-        let since = self.election.seen.as_ref().map(|(_, since)| *since)?;
         let wait = Duration::from(lease.content.duration).max(self.setup.rules.step);
-        if now.since(since) >= wait {
+        if unchanged >= wait.saturating_add(handicap) {
             return Some((TakeOver::Expired, Some(holder.clone())));
         }
         let roster = record.map_or(self.durable.roster.as_slice(), |r| r.roster.as_slice());

@@ -108,7 +108,11 @@ impl World {
             Some(record) => record.roster.iter().filter_map(|v| v.name.ordinal()).collect(),
             None => (0..replicas).collect(),
         };
-        let present: Vec<u32> = voters.iter().copied().filter(|ordinal| *ordinal < replicas).collect();
+        // A pod whose image cannot be had is whole only when somebody has made it anew.
+        let stuck: BTreeSet<u32> =
+            self.cluster.pods().iter().filter(|pod| !pod.pulled).filter_map(|pod| pod.name.ordinal()).collect();
+        let present: Vec<u32> =
+            voters.iter().copied().filter(|ordinal| *ordinal < replicas && !stuck.contains(ordinal)).collect();
         if present.len() * 2 <= voters.len() {
             return;
         }

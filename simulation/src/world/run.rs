@@ -267,6 +267,7 @@ impl World {
                     last = Some(why);
                 }
             }
+            self.delete_pods_where_no_pilot_runs();
             if self.now() >= end {
                 if let Some(why) = self.left_to_a_person() {
                     self.tell(format!("left to a person: {why}"));
@@ -299,8 +300,11 @@ impl World {
     /// Where every pod was made from a template whose image cannot be had no pilot runs that could make them anew: the user
     /// who has mended the template deletes them.
     fn delete_pods_where_no_pilot_runs(&mut self) {
+        if !self.agents.is_empty() {
+            return;
+        }
         let stuck = self.cluster.pods();
-        if stuck.iter().any(|pod| pod.pulled || pod.ending.is_some()) || !self.agents.is_empty() {
+        if stuck.iter().any(|pod| pod.pulled || pod.ending.is_some()) {
             return;
         }
         for ordinal in stuck.iter().filter_map(|pod| pod.name.ordinal()) {
