@@ -3,7 +3,8 @@
 use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling, write};
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{
-    PeersSay, line_of, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled, strangers,
+    PeersSay, line_of, most_have_told, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled,
+    strangers,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
@@ -102,7 +103,8 @@ pub(crate) fn carry_on(
     let Some(report) = report else {
         let pod = world.pods.get(&joiner.name);
         let wanted = world.set.declared().contains(&joiner.name);
-        if pod.is_none() && !wanted && strange.is_empty() {
+        let unseen = strange.is_empty() && most_have_told(world, record);
+        if pod.is_none() && !wanted && unseen {
             return write(
                 plan,
                 world,
@@ -135,7 +137,7 @@ pub(crate) fn carry_on(
             );
         }
         let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
-        if claim_changed && strange.is_empty() {
+        if claim_changed && unseen {
             return write(
                 plan,
                 world,
@@ -248,6 +250,20 @@ fn never_was_a_member(world: &World, record: &ClusterRecord, report: &Report, id
         })
 }
 
+/// The identity as which this pilot's database serves although its join was given up: nobody had seen it come to own its
+/// part, because it was cut off or ended in that moment. Whoever owns data is a member, and leaves like one.
+fn owns_data_already(
+    world: &World,
+    record: &ClusterRecord,
+    name: &PilotName,
+    report: &Report,
+) -> Option<DatabaseIdentity> {
+    let identity = report.database.identity.as_ref().filter(|_| report.database.phase == DatabasePhase::Serving)?;
+    let ours = report.about.cluster.as_ref() == Some(&record.cluster) && !record.retired.contains_key(identity);
+    let seen = ours && peers_say(world, record, name, identity) == PeersSay::Normal;
+    seen.then(|| identity.clone())
+}
+
 /// Whether what lies on this claim was begun by this very cluster and never became, or was, a member's. A member that
 /// left it before the operation began had its data moved aside by that.
 fn was_given_up(record: &ClusterRecord, report: &Report, claim: &Uid, begun: &OperationId) -> bool {
@@ -316,6 +332,22 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
         if world.pods.get(name).is_some_and(|p| p.terminating) {
             plan.note(Verdict::Wait, name, Rule::JoinByGrant, "its pod is ending");
             continue;
+        }
+        if let Some(identity) = owns_data_already(world, record, name, report) {
+            let member = MemberRecord { claim: claim.clone(), identity: identity.clone() };
+            let voter = Voter { name: name.clone(), claim };
+            let fact = format!("{name} serves as {identity}, and members see it own data: it is one of them");
+            return write(
+                plan,
+                world,
+                facts,
+                |r| {
+                    r.members.insert(name.clone(), member);
+                    with_voter(r, &voter);
+                },
+                Rule::PeersDecide,
+                fact,
+            );
         }
         if !report.database.wants_start {
             plan.note(

@@ -139,6 +139,12 @@ pub(crate) fn strangers(world: &World, record: &ClusterRecord) -> BTreeSet<(Data
     found
 }
 
+/// Whether more than half of the members have told their ring: that none of them sees somebody says something only then.
+pub(crate) fn most_have_told(world: &World, record: &ClusterRecord) -> bool {
+    let told = |name: &&PilotName| world.live_report(name).is_some_and(|report| report.ring.is_some());
+    record.members.keys().filter(told).count() * 2 > record.members.len()
+}
+
 /// Why not every member, but the one left out, serves and is seen up and normal by all others; `None` where all do.
 pub(crate) fn not_all_serving(world: &World, record: &ClusterRecord, left_out: Option<&PilotName>) -> Option<String> {
     let counted = || record.members.iter().filter(|(n, _)| Some(*n) != left_out);

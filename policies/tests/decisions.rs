@@ -647,6 +647,41 @@ fn a_joiner_that_peers_see_while_its_pilot_is_silent_becomes_a_member_and_counts
 }
 
 #[test]
+fn a_join_of_a_pod_that_is_gone_is_given_up_only_when_most_members_have_told_that_they_do_not_see_it() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    let mut silent = world.clone();
+    for n in 0..2 {
+        pilot(&mut silent, n).ring = None;
+    }
+    assert!(waits_for(&plan(&silent), Rule::JoinByGrant), "one of three has told its ring");
+    written(&mut world);
+    assert_eq!(record(&mut world).intent, None);
+}
+
+#[test]
+fn whoever_serves_although_its_join_was_given_up_is_recorded_as_the_member_that_its_peers_see() {
+    let mut world = healthy(&[0, 1, 2], 4);
+    add(&mut world, 3, report(3, ring(&[0, 1, 2, 3])));
+    for n in 0..3 {
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
+    }
+    let mut another = world.clone();
+    pilot(&mut another, 3).about.cluster = Some(ClusterId::new("another"));
+    assert_eq!(plan(&another).act, None, "it is of another cluster");
+    let mut unseen = world.clone();
+    sees(&mut unseen, 1, 3, |line| line.up = Some(false));
+    assert_eq!(plan(&unseen).act, None, "one of them does not see it up");
+    written(&mut world);
+    assert_eq!(record(&mut world).members.get(&name(3)).map(|m| m.identity.clone()), Some(identity(3)));
+    assert!(record(&mut world).roster.contains(&voter(3)));
+}
+
+#[test]
 fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
     let mut world = healthy(&[0, 1, 2], 3);
     let held = pilot(&mut world, 2);
