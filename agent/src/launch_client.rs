@@ -1,12 +1,12 @@
 //! The agent's side of the talk with the launcher: one connection, made again for life.
 
+use crate::machine::{ByteStream, Host, Machine};
 use protocol::launcher::{Ask, LONGEST_LINE, LauncherStatus, Line, Reply, Request};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -67,9 +67,14 @@ impl LauncherClient {
     /// The receiver must be read, or answers wait too: each connection begins with [`LauncherEvent::Connected`] and ends with
     /// [`LauncherEvent::Lost`].
     pub fn connect(socket: impl AsRef<Path>) -> (Self, mpsc::Receiver<LauncherEvent>) {
+        Self::connect_on(Host, socket)
+    }
+
+    /// The same on another machine.
+    pub fn connect_on(machine: impl Machine, socket: impl AsRef<Path>) -> (Self, mpsc::Receiver<LauncherEvent>) {
         let (to, asks) = mpsc::channel(WAITING);
         let (events, from) = mpsc::channel(WAITING);
-        tokio::spawn(serve(socket.as_ref().to_owned(), asks, events));
+        tokio::spawn(serve(machine, socket.as_ref().to_owned(), asks, events));
         (Self { to }, from)
     }
 
@@ -107,10 +112,15 @@ impl LauncherClient {
 /// Why the whole client ends: nobody asks and nobody listens.
 struct Unwanted;
 
-async fn serve(socket: PathBuf, mut asks: mpsc::Receiver<Pending>, events: mpsc::Sender<LauncherEvent>) {
+async fn serve(
+    machine: impl Machine,
+    socket: PathBuf,
+    mut asks: mpsc::Receiver<Pending>,
+    events: mpsc::Sender<LauncherEvent>,
+) {
     let mut pause = QUICKEST;
     loop {
-        match UnixStream::connect(&socket).await {
+        match machine.launcher(&socket).await {
             Ok(stream) => {
                 let mut heard = false;
                 if talk(stream, &mut asks, &events, &mut heard).await.is_err() {
@@ -146,7 +156,7 @@ async fn serve(socket: PathBuf, mut asks: mpsc::Receiver<Pending>, events: mpsc:
 
 /// One connection, from its first word to its end.
 async fn talk(
-    stream: UnixStream,
+    stream: impl ByteStream,
     asks: &mut mpsc::Receiver<Pending>,
     events: &mpsc::Sender<LauncherEvent>,
     heard: &mut bool,

@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod kubernetes;
 pub mod launch;
 pub mod launch_client;
+pub mod machine;
 pub mod pilot;
 pub mod runtime;
 pub mod state_file;

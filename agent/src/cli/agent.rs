@@ -7,6 +7,7 @@ pub use check::{ArgFaults, CheckedArgs, DatabaseKind};
 use crate::driver::Driver;
 use crate::driver::cassandra::{Cassandra, Ports, Run, Settings, Timing};
 use crate::driver::model::Model;
+use crate::machine::Host;
 use crate::runtime;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ fn start(args: CheckedArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(runtime::run(args.settings(driver))).map_err(|error| error.to_string())
+    runtime.block_on(runtime::run(Host, args.settings(driver))).map_err(|error| error.to_string())
 }
 
 fn driver(args: &CheckedArgs) -> Result<Arc<dyn Driver>, String> {

@@ -9,9 +9,10 @@ use super::network::{Identity, Network};
 use super::observe::Observer;
 use super::seal::SealError;
 use super::settings::GossipSettings;
-use super::transport::{CodecCounts, SealedTransport};
-use super::wake::{WakeGuard, boottime};
+use super::transport::{CodecCounts, GossipCodec, SealedTransport};
+use super::wake::WakeGuard;
 use crate::keyring::SharedKeyRing;
+use crate::machine::{Datagrams, Host, Machine, Network as _, SharedClock};
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat};
 use protocol::id::{ClusterId, Generation, PilotName};
 use protocol::view::Liveness;
@@ -20,7 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Asked for a generation above the one given, persisted before it is returned: a life is never repeated.
@@ -103,10 +103,17 @@ impl ChitchatMembership {
     /// # Errors
     /// When the socket cannot be had, or the address advertised is none.
     pub async fn start(start: GossipStart) -> Result<Self, GossipError> {
+        Self::start_on(&Host, start).await
+    }
+
+    /// The same on another machine.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(machine: &impl Machine, start: GossipStart) -> Result<Self, GossipError> {
         let listen = |source| GossipError::Listen { listen: start.listen, source };
-        let socket = UdpSocket::bind(start.listen).await.map_err(listen)?;
-        // The system may grant less; then a burst loses more, and gossip repeats it.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+        let socket = machine.network().datagrams(start.listen, RECEIVE_BUFFER).await.map_err(listen)?;
+        let clock = machine.clock();
         let local = socket.local_addr().map_err(listen)?;
         let mut advertise = start.advertise;
         if advertise.port() == 0 {
@@ -121,7 +128,7 @@ impl ChitchatMembership {
         let (seeds, seeds_rx) = watch::channel(start.seeds.clone());
         let (commands, commands_rx) = mpsc::channel(4);
         let first = MembershipView {
-            at: boottime(),
+            at: clock.boot(),
             own: OwnView {
                 name: start.name.clone(),
                 generation: start.generation,
@@ -156,8 +163,10 @@ impl ChitchatMembership {
             view: view_tx,
             restarts: 0,
             incidents: Vec::new(),
-            heard: (0, boottime()),
+            heard: (0, clock.boot()),
             departing: false,
+            codec: machine.gossip_codec(),
+            clock,
         };
         tokio::spawn(supervisor.run(commands_rx));
         Ok(Self { view, values, seeds, commands, network, allow_cuts: start.allow_cuts })
@@ -248,13 +257,15 @@ struct Supervisor {
     /// Genuine datagrams taken, and when their number last grew.
     heard: (u64, Duration),
     departing: bool,
+    codec: Option<Arc<dyn GossipCodec>>,
+    clock: SharedClock,
 }
 
 impl Supervisor {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut pause = Duration::from_millis(50);
         loop {
-            let began = boottime();
+            let began = self.clock.boot();
             let floor = match self.live(&mut commands).await {
                 LifeEnd::Finished => return,
                 LifeEnd::Ended(reason) => {
@@ -268,7 +279,7 @@ impl Supervisor {
             };
             self.restarts += 1;
             // A life of a minute was no quick death. Two pilots of one name must not race each other upwards.
-            if boottime().saturating_sub(began) > Duration::from_secs(60) {
+            if self.clock.boot().saturating_sub(began) > Duration::from_secs(60) {
                 pause = Duration::from_millis(50);
             }
             tokio::time::sleep(pause).await;
@@ -393,6 +404,7 @@ impl Supervisor {
             local: self.local,
             generation: self.generation,
             counts: self.counts.clone(),
+            codec: self.codec.clone(),
         };
         spawn_chitchat(config, self.words().into_iter().collect(), &transport).await
     }
@@ -450,7 +462,7 @@ impl Supervisor {
     }
 
     async fn look(&mut self, chitchat: &ChitchatHandle, observer: &mut Observer) -> Option<Generation> {
-        let now = boottime();
+        let now = self.clock.boot();
         if let Some(gap) = self.wake.look(now) {
             self.incident(IncidentKind::Woken { gap });
         }
@@ -491,6 +503,6 @@ impl Supervisor {
         if self.incidents.len() >= MOST_INCIDENTS {
             self.incidents.remove(0);
         }
-        self.incidents.push(Incident { at: boottime(), what });
+        self.incidents.push(Incident { at: self.clock.boot(), what });
     }
 }

@@ -23,6 +23,7 @@ mod wake;
 mod tests;
 
 pub use self::chitchat::{ChitchatMembership, GossipError, GossipStart, NextGeneration};
+pub use ::chitchat::ChitchatEnvelope;
 pub use counters::GossipCounters;
 pub use cut::{Cut, CutsNotAllowed};
 pub use membership::{
@@ -31,4 +32,5 @@ pub use membership::{
 };
 pub use replay::ReplayWindow;
 pub use settings::GossipSettings;
+pub use transport::GossipCodec;
 pub use wake::{WakeGuard, boottime};

@@ -5,10 +5,10 @@ use super::cut::Cut;
 use super::frame::LONGEST_DATAGRAM;
 use super::seal::{Opener, SealError, Sealer};
 use crate::keyring::SharedKeyRing;
+use crate::machine::Datagrams;
 use protocol::id::{ClusterId, Generation, PilotName};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Messages that wait for the gossip task; more are dropped.
@@ -50,7 +50,7 @@ impl Network {
     /// Runs a network over a socket that is bound already: it outlives every restart of the gossip task, and with it
     /// the replay windows and the floors of generations.
     pub(super) fn start(
-        socket: UdpSocket,
+        socket: impl Datagrams,
         identity: Identity,
         generation: Generation,
         ring: SharedKeyRing,
@@ -104,10 +104,10 @@ fn seal_as(identity: &Identity, generation: Generation) -> Result<Sealer, SealEr
     Sealer::new(identity.cluster.clone(), identity.name.clone(), generation, identity.advertise)
 }
 
-struct Task {
+struct Task<S> {
     identity: Identity,
     ring: SharedKeyRing,
-    socket: UdpSocket,
+    socket: S,
     sealer: Sealer,
     opener: Opener,
     cut: Cut,
@@ -115,7 +115,12 @@ struct Task {
     facts: watch::Sender<GossipCounters>,
 }
 
-impl Task {
+/// The moment as tokio has it, so that a paused clock stands still here too.
+fn moment() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl<S: Datagrams> Task<S> {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         // One byte more than a frame may have, so that a longer one is seen to be longer.
         let mut buffer = [0_u8; LONGEST_DATAGRAM + 1];
@@ -145,7 +150,7 @@ impl Task {
                     Some(Command::Cut(cut)) => self.cut = cut,
                     None => return,
                 },
-                _ = sweeps.tick() => self.opener.sweep(Instant::now()),
+                _ = sweeps.tick() => self.opener.sweep(moment()),
             }
             self.facts.send_replace(self.opener.counters);
         }
@@ -153,7 +158,7 @@ impl Task {
 
     fn receive(&mut self, source: SocketAddr, datagram: &[u8]) {
         let ring = self.ring.borrow().clone();
-        let Some(opened) = self.opener.open(Instant::now(), &ring, source, datagram) else {
+        let Some(opened) = self.opener.open(moment(), &ring, source, datagram) else {
             return;
         };
         if self.cut.hides(&opened.name) {
@@ -201,6 +206,6 @@ impl Task {
                 Err(_) => self.opener.counters.send_failed += 1,
             }
         }
-        self.opener.expect(Instant::now(), to);
+        self.opener.expect(moment(), to);
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::kubernetes::call::{Answer, Call, Failure};
 use crate::kubernetes::translate::{Names, encode, read};
+use crate::machine::SharedClock;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The longest answer that is read, in bytes: a set of a thousand pods has about 10 MB.
 const LONGEST: usize = 32 << 20;
@@ -31,36 +32,41 @@ pub enum ApiError {
     Client(String),
 }
 
-/// A client of the Kubernetes API that never sends anything twice.
+/// A client of the Kubernetes API. Connects to nothing yet: only reads where the API is and who we are.
+///
+/// # Errors
+/// When that cannot be read.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<kube::Client, ApiError> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let fail = |reason: String| ApiError::Kubeconfig { path: path.display().to_string(), reason };
+            let file = kube::config::Kubeconfig::read_from(path).map_err(|e| fail(e.to_string()))?;
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                .await
+                .map_err(|e| fail(e.to_string()))?
+        }
+        None => kube::Config::incluster().map_err(|e| ApiError::InCluster(e.to_string()))?,
+    };
+    // kube would send a refused write again by itself, for minutes; a coordinator must know what it has sent.
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(2));
+    config.read_timeout = Some(Duration::from_secs(5));
+    config.write_timeout = Some(Duration::from_secs(5));
+    kube::Client::try_from(config).map_err(|e| ApiError::Client(e.to_string()))
+}
+
+/// Speaks with the Kubernetes API, and never sends anything twice.
 #[derive(Clone)]
 pub struct Api {
     client: kube::Client,
     names: Names,
+    clock: SharedClock,
 }
 
 impl Api {
-    /// Connects to nothing yet: only reads where the API is and who we are.
-    ///
-    /// # Errors
-    /// When that cannot be read.
-    pub async fn new(names: Names, kubeconfig: Option<&Path>) -> Result<Self, ApiError> {
-        let mut config = match kubeconfig {
-            Some(path) => {
-                let fail = |reason: String| ApiError::Kubeconfig { path: path.display().to_string(), reason };
-                let file = kube::config::Kubeconfig::read_from(path).map_err(|e| fail(e.to_string()))?;
-                kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
-                    .await
-                    .map_err(|e| fail(e.to_string()))?
-            }
-            None => kube::Config::incluster().map_err(|e| ApiError::InCluster(e.to_string()))?,
-        };
-        // kube would send a refused write again by itself, for minutes; a coordinator must know what it has sent.
-        config.default_retry = false;
-        config.connect_timeout = Some(Duration::from_secs(2));
-        config.read_timeout = Some(Duration::from_secs(5));
-        config.write_timeout = Some(Duration::from_secs(5));
-        let client = kube::Client::try_from(config).map_err(|e| ApiError::Client(e.to_string()))?;
-        Ok(Self { client, names })
+    /// Speaks through a client.
+    pub fn new(client: kube::Client, names: Names, clock: SharedClock) -> Self {
+        Self { client, names, clock }
     }
 
     /// Sends a call once. No answer in time is a failure that says nothing of what was done.
@@ -75,7 +81,7 @@ impl Api {
     }
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Failure> {
-        let wall = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let wall = humantime::format_rfc3339_micros(self.clock.wall()).to_string();
         let http = encode(&self.names, call, &wall)?;
         let unreadable = |what: &str, e: &dyn std::fmt::Display| Failure::Unreadable(format!("{what}: {e}"));
         let bytes = match &http.body {

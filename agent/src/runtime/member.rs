@@ -4,6 +4,7 @@ use crate::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner
 use crate::effect::{LocalAct, StartAs};
 use crate::event::Event;
 use crate::launch_client::LauncherClient;
+use crate::machine::Machine;
 use protocol::database::DatabaseState;
 use protocol::id::{ClusterId, DatabaseIdentity, Uid};
 use protocol::launcher::{Ask, ProcessState, Program, Reply, StartPermission, ToolOutcome};
@@ -60,6 +61,7 @@ pub struct Watched {
 
 /// Looks again and again, and tells what it saw.
 pub async fn look(
+    machine: impl Machine,
     driver: Arc<dyn Driver>,
     address: IpAddr,
     launcher: LauncherClient,
@@ -90,7 +92,7 @@ pub async fn look(
                 if held {
                     let driver = driver.clone();
                     let known = now.identity.clone();
-                    match tokio::task::spawn_blocking(move || driver.volume(known.as_ref())).await {
+                    match machine.beside(move || driver.volume(known.as_ref())).await {
                         Ok(volume) => {
                             if events.send(Event::Volume(volume)).await.is_err() {
                                 return;
@@ -144,6 +146,7 @@ fn database_cluster_name(called: &str, cluster: &ClusterId) -> String {
 /// # Errors
 /// When it was not done; what the launcher or the volume said.
 pub async fn act(
+    machine: &impl Machine,
     act: LocalAct,
     place: &Place,
     seeds: Vec<IpAddr>,
@@ -177,13 +180,13 @@ pub async fn act(
         LocalAct::MoveAside { data, operation } => {
             let label = format!("{operation}-{data}");
             let label: String = label.chars().take(100).collect();
-            return match tokio::task::spawn_blocking(move || driver.move_aside(&label)).await {
+            return match machine.beside(move || driver.move_aside(&label)).await {
                 Ok(Ok(moved)) => {
                     tracing::info!(?moved, "old data was moved aside");
                     Ok(())
                 }
                 Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error),
             };
         }
     };

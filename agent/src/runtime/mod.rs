@@ -10,11 +10,12 @@ pub mod settings;
 
 use crate::effect::Effect;
 use crate::event::Event;
-use crate::gossip::{ChitchatMembership, Cut, GossipStart, Membership, MembershipView, boottime};
+use crate::gossip::{ChitchatMembership, Cut, GossipStart, Membership, MembershipView};
 use crate::http::{Board, Health};
 use crate::keyring::KeyRingWatch;
 use crate::kubernetes::translate::Names;
 use crate::launch_client::{LauncherClient, LauncherEvent};
+use crate::machine::{Machine, SharedClock, Signals};
 use crate::pilot::{Pilot, Setup};
 use crate::stream::{Evidence, StreamEvent, StreamSettings, StreamStart, Streams, StreamsHandle};
 use api::Api;
@@ -36,7 +37,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 /// How often the machine is woken when nothing happens.
@@ -87,19 +87,20 @@ pub enum AgentError {
     NewLife,
 }
 
-fn now() -> Timestamp {
-    Timestamp::from_millis(u64::try_from(boottime().as_millis()).unwrap_or(u64::MAX))
+/// What the step machine is told that time it is.
+fn now(clock: &SharedClock) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(clock.boot().as_millis()).unwrap_or(u64::MAX))
 }
 
 fn read(path: &Path) -> Result<String, AgentError> {
     std::fs::read_to_string(path).map_err(|source| AgentError::Read { path: path.to_owned(), source })
 }
 
-/// Runs an agent until it is told to end.
+/// Runs an agent on a machine until it is told to end.
 ///
 /// # Errors
 /// When it cannot start, or must not go on.
-pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
+pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), AgentError> {
     let mut policy_text = settings.policy.as_deref().map(read).transpose()?;
     let mut policy = match (&policy_text, &settings.policy) {
         (Some(text), Some(path)) => {
@@ -107,8 +108,10 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         }
         (None, _) | (_, None) => Policy::default(),
     };
-    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis());
-    let memory = keeper::begin_life(&settings.state_dir.join("pilot.state"), u64::try_from(wall).unwrap_or(0))?;
+    let clock = machine.clock();
+    let wall = clock.wall().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let (disk, loaded) = machine.memory(&settings.state_dir.join("pilot.state"))?;
+    let memory = keeper::begin_life(disk, loaded, u64::try_from(wall).unwrap_or(0))?;
     if let Some(reason) = &memory.suspicion {
         tracing::warn!(%reason, "the pilot's memory may be older than what it promised: it promises nothing before it has read the floor");
     }
@@ -124,34 +127,40 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
 
     let mut last_life = generation;
     let seeds = Seeds { names: settings.seeds.clone(), file: settings.seed_file.clone() };
-    let first_seeds = seeds.resolve().await;
-    let mut gossip = ChitchatMembership::start(GossipStart {
-        settings: gossip_settings(&policy),
-        name: settings.pod.clone(),
-        generation,
-        listen: settings.gossip,
-        advertise: SocketAddr::new(settings.address, settings.gossip.port()),
-        cluster: mesh.clone(),
-        ring: keys.ring(),
-        seeds: first_seeds.clone(),
-        next_generation: Box::new(move |given| {
-            // A life of the process leaves room for these before the next one's.
-            last_life = protocol::id::Generation(last_life.max(given).0.saturating_add(1));
-            Ok(last_life)
-        }),
-        allow_cuts: settings.cuts.is_some(),
-    })
+    let first_seeds = seeds.resolve(&machine).await;
+    let mut gossip = ChitchatMembership::start_on(
+        &machine,
+        GossipStart {
+            settings: gossip_settings(&policy),
+            name: settings.pod.clone(),
+            generation,
+            listen: settings.gossip,
+            advertise: SocketAddr::new(settings.address, settings.gossip.port()),
+            cluster: mesh.clone(),
+            ring: keys.ring(),
+            seeds: first_seeds.clone(),
+            next_generation: Box::new(move |given| {
+                // A life of the process leaves room for these before the next one's.
+                last_life = protocol::id::Generation(last_life.max(given).0.saturating_add(1));
+                Ok(last_life)
+            }),
+            allow_cuts: settings.cuts.is_some(),
+        },
+    )
     .await
     .map_err(|e| AgentError::Gossip(e.to_string()))?;
-    let (streams, mut stream_events) = Streams::start(StreamStart {
-        settings: StreamSettings::default(),
-        own: id.clone(),
-        listen: settings.stream,
-        advertise: SocketAddr::new(settings.address, settings.stream.port()),
-        cluster: mesh,
-        ring: keys.ring(),
-        allow_cuts: settings.cuts.is_some(),
-    })
+    let (streams, mut stream_events) = Streams::start_on(
+        machine.network(),
+        StreamStart {
+            settings: StreamSettings::default(),
+            own: id.clone(),
+            listen: settings.stream,
+            advertise: SocketAddr::new(settings.address, settings.stream.port()),
+            cluster: mesh,
+            ring: keys.ring(),
+            allow_cuts: settings.cuts.is_some(),
+        },
+    )
     .await
     .map_err(|e| AgentError::Streams(e.to_string()))?;
     let names = Names {
@@ -160,16 +169,18 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         claim_template: settings.claim_template.clone(),
         pod: settings.pod.clone(),
     };
-    let api = Api::new(names, settings.kubeconfig.as_deref()).await?;
-    let (launcher, mut launcher_events) = LauncherClient::connect(&settings.launcher);
+    let api = Api::new(machine.api(settings.kubeconfig.as_deref()).await?, names, clock.clone());
+    let (launcher, mut launcher_events) = LauncherClient::connect_on(machine.clone(), &settings.launcher);
     let board = Board::new();
-    let http = crate::http::serve(settings.http, board.clone()).await.map_err(|e| AgentError::Http(e.to_string()))?;
+    // They end with this function.
+    let (http, _endpoints) =
+        machine.serve(settings.http, board.clone()).await.map_err(|e| AgentError::Http(e.to_string()))?;
 
     let setup = Setup {
         id: id.clone(),
         pod: settings.pod_uid.clone(),
         stream: streams.address(),
-        http: SocketAddr::new(settings.address, http.address().port()),
+        http: SocketAddr::new(settings.address, http.port()),
         database: settings.address,
         client_port: settings.client_port,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -178,10 +189,17 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         mint: ClusterId::new(format!("{minted:032x}")),
         nonce,
     };
-    let (keep, mut kept) = keeper::keep(memory.file.clone());
+    let (keep, mut kept) = machine.keep(memory.disk);
     let (events, mut inbox) = mpsc::channel::<Event>(256);
     let (watched_to, watched) = watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
-    tokio::spawn(member::look(settings.driver.clone(), settings.address, launcher.clone(), watched, events.clone()));
+    tokio::spawn(member::look(
+        machine.clone(),
+        settings.driver.clone(),
+        settings.address,
+        launcher.clone(),
+        watched,
+        events.clone(),
+    ));
     let place = Place {
         cluster_name: settings.cluster_name.clone(),
         address: settings.address,
@@ -192,6 +210,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     tracing::info!(pilot = %id, policy = %policy.hash(), "pilot started");
 
     let mut shell = Shell {
+        machine: machine.clone(),
+        clock,
         pilot: Pilot::new(setup),
         streams,
         api,
@@ -215,11 +235,10 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut house = tokio::time::interval(HOUSEKEEPING);
     house.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
+    let mut signals = machine.signals().map_err(AgentError::Signals)?;
     let mut cuts = String::new();
     let mut reports = mesh_view::Reports::default();
-    let mut seeds = seeds.watch(first_seeds);
+    let mut seeds = seeds.watch(machine, first_seeds);
 
     while !shell.ended {
         let event = tokio::select! {
@@ -264,8 +283,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
                 gossip.seeds(&seeds.borrow_and_update());
                 continue;
             }
-            _ = terminate.recv() => Event::Terminate,
-            _ = interrupt.recv() => Event::Terminate,
+            () = signals.told_to_end() => Event::Terminate,
             () = until(shell.show_at) => {
                 shell.show();
                 continue;
@@ -329,7 +347,9 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
 }
 
 /// What the loop holds besides its sources.
-struct Shell {
+struct Shell<M> {
+    machine: M,
+    clock: SharedClock,
     pilot: Pilot,
     streams: StreamsHandle,
     api: Api,
@@ -350,7 +370,7 @@ struct Shell {
     shown: tokio::time::Instant,
 }
 
-impl Shell {
+impl<M: Machine> Shell<M> {
     /// Notes where peers are: nothing but the newest view remembers an address.
     fn remember(&mut self, view: &MembershipView) {
         self.addresses.clear();
@@ -405,7 +425,7 @@ impl Shell {
     /// One event, and all that comes of it. Returns a report to be gossiped.
     fn step(&mut self, event: Event) -> Option<Report> {
         let mut publish = None;
-        for effect in self.pilot.handle(now(), event) {
+        for effect in self.pilot.handle(now(&self.clock), event) {
             match effect {
                 Effect::Keep(number, durable) => {
                     if self.keep.send((number, durable)).is_err() {
@@ -441,11 +461,11 @@ impl Shell {
                 }
                 Effect::Local(id, act) => {
                     let (place, driver, launcher) = (self.place.clone(), self.driver.clone(), self.launcher.clone());
-                    let events = self.events.clone();
+                    let (machine, events) = (self.machine.clone(), self.events.clone());
                     let seeds = self.seeds(&act);
                     tracing::info!(?act, "acts on its own member");
                     tokio::spawn(async move {
-                        let result = member::act(act, &place, seeds, driver, &launcher).await;
+                        let result = member::act(&machine, act, &place, seeds, driver, &launcher).await;
                         if let Err(error) = &result {
                             tracing::warn!(%error, "an act on the own member was refused");
                         }
@@ -509,7 +529,7 @@ impl Shell {
         self.show_at = None;
         self.shown = tokio::time::Instant::now();
         self.board.set_streams(self.streams.counters());
-        let at = now();
+        let at = now(&self.clock);
         let state = self.pilot.state(at);
         let own = state.members.iter().find(|m| m.name == self.pilot.id().name);
         let serves = match own.and_then(|m| m.database.as_ref()) {

@@ -1,5 +1,6 @@
 //! Where peers may be found: names resolved again and again, beside the main loop, which a slow name service must not stall.
 
+use crate::machine::Machine;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) struct Seeds {
 impl Seeds {
     /// The addresses of this moment, in the order of the names. All names are asked at once: together they take no longer
     /// than the slowest of them may.
-    pub(super) async fn resolve(&self) -> Vec<SocketAddr> {
+    pub(super) async fn resolve(&self, machine: &impl Machine) -> Vec<SocketAddr> {
         let mut names = self.names.clone();
         if let Some(path) = &self.file {
             match tokio::fs::read_to_string(path).await {
@@ -33,9 +34,10 @@ impl Seeds {
         }
         let mut asked = JoinSet::new();
         for (place, name) in names.into_iter().enumerate() {
+            let machine = machine.clone();
             asked.spawn(async move {
-                match tokio::time::timeout(WITHIN, tokio::net::lookup_host(&name)).await {
-                    Ok(Ok(addresses)) => (place, addresses.collect()),
+                match tokio::time::timeout(WITHIN, machine.resolve(&name)).await {
+                    Ok(Ok(addresses)) => (place, addresses),
                     Ok(Err(error)) => {
                         tracing::debug!(seed = %name, %error, "a seed has no address yet");
                         (place, Vec::new())
@@ -53,7 +55,7 @@ impl Seeds {
     }
 
     /// Tells the addresses whenever they were looked up, until nobody listens.
-    pub(super) fn watch(self, first: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
+    pub(super) fn watch(self, machine: impl Machine, first: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
         let (to, from) = watch::channel(first);
         tokio::spawn(async move {
             loop {
@@ -61,7 +63,7 @@ impl Seeds {
                     () = tokio::time::sleep(AGAIN) => {}
                     () = to.closed() => return,
                 }
-                to.send_replace(self.resolve().await);
+                to.send_replace(self.resolve(&machine).await);
             }
         });
         from
@@ -78,7 +80,7 @@ mod tests {
             names: vec!["127.0.0.2:7".to_owned(), "127.0.0.1:7".to_owned()],
             file: Some("/nowhere/at/all".into()),
         };
-        let found = seeds.resolve().await;
+        let found = seeds.resolve(&crate::machine::Host).await;
         assert_eq!(found, ["127.0.0.2:7".parse().unwrap(), "127.0.0.1:7".parse().unwrap()]);
     }
 }

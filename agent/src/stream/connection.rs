@@ -5,12 +5,12 @@ use super::handshake::Proven;
 use super::settings::StreamSettings;
 use super::traffic::Traffic;
 use crate::gossip::Cut;
+use crate::machine::ByteStream;
 use protocol::id::PilotId;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -35,7 +35,7 @@ pub(super) struct Heard {
 /// Runs until the connection ends. Dropping the queue's sender closes it in order: what is queued is still sent, and
 /// what the other end still sends is still read.
 pub(super) async fn run(
-    proven: Proven,
+    proven: Proven<impl ByteStream>,
     settings: StreamSettings,
     queue: mpsc::Receiver<Vec<u8>>,
     cut: watch::Receiver<Cut>,
@@ -51,7 +51,7 @@ pub(super) async fn run(
 }
 
 async fn read(
-    mut stream: OwnedReadHalf,
+    mut stream: impl AsyncRead + Unpin,
     mut opening: Opening,
     peer: &PilotId,
     silence: Duration,
@@ -90,7 +90,7 @@ async fn read(
 }
 
 async fn write(
-    mut stream: OwnedWriteHalf,
+    mut stream: impl AsyncWrite + Unpin,
     mut sealing: Sealing,
     peer: &PilotId,
     settings: StreamSettings,

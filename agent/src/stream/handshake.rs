@@ -16,7 +16,6 @@ use crate::keyring::{Fingerprint, KeyRing, Purpose};
 use protocol::id::{ClusterId, Generation, PilotId, PilotName};
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const VERSION: u8 = 1;
@@ -74,7 +73,7 @@ impl Hello {
 }
 
 /// A connection whose other end is proven.
-pub(super) struct Proven<S = TcpStream> {
+pub(super) struct Proven<S> {
     pub(super) stream: S,
     pub(super) wire: Wire,
     pub(super) peer: Hello,

@@ -8,12 +8,12 @@ use super::settings::StreamSettings;
 use super::traffic::Traffic;
 use crate::gossip::Cut;
 use crate::keyring::{Fingerprint, SharedKeyRing};
+use crate::machine::{ByteStream, Listener, Network};
 use protocol::id::{ClusterId, PilotId, PilotName};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -31,9 +31,9 @@ pub(super) enum Command {
 }
 
 /// What the tasks of the hub come back with.
-enum Done {
-    Accepted { from: IpAddr, proven: Option<Box<Proven>> },
-    Dialled { to: PilotName, proven: Option<Box<Proven>> },
+enum Done<S> {
+    Accepted { from: IpAddr, proven: Option<Box<Proven<S>>> },
+    Dialled { to: PilotName, proven: Option<Box<Proven<S>>> },
     Ended { id: u64, end: End },
     Probed { peer: PilotId, evidence: Evidence },
 }
@@ -66,34 +66,53 @@ struct Dial {
     busy: bool,
 }
 
-pub(super) struct Hub {
-    pub(super) listener: TcpListener,
+pub(super) struct Hub<N: Network> {
+    network: N,
+    pub(super) listener: N::Listener,
     pub(super) own: Hello,
     pub(super) cluster: ClusterId,
     pub(super) ring: SharedKeyRing,
     pub(super) settings: StreamSettings,
     pub(super) events: mpsc::Sender<StreamEvent>,
     pub(super) facts: watch::Sender<StreamCounters>,
-    state: State,
+    state: State<N::Stream>,
 }
 
-#[derive(Default)]
-struct State {
+struct State<S> {
     wanted: BTreeMap<PilotName, SocketAddr>,
     dials: BTreeMap<PilotName, Dial>,
     streams: BTreeMap<u64, Stream>,
     peers: BTreeMap<PilotName, Peer>,
     unproven: BTreeMap<IpAddr, usize>,
-    tasks: JoinSet<Done>,
+    tasks: JoinSet<Done<S>>,
     next_id: u64,
     cut: watch::Sender<Cut>,
     counters: StreamCounters,
     traffic: Arc<Traffic>,
 }
 
-impl Hub {
+impl<S: ByteStream> State<S> {
+    fn new() -> Self {
+        Self {
+            wanted: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            unproven: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            next_id: 0,
+            cut: watch::Sender::default(),
+            counters: StreamCounters::default(),
+            traffic: Arc::default(),
+        }
+    }
+}
+
+impl<N: Network> Hub<N> {
+    #[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and there is one caller")]
     pub(super) fn new(
-        listener: TcpListener,
+        network: N,
+        listener: N::Listener,
         own: Hello,
         cluster: ClusterId,
         ring: SharedKeyRing,
@@ -101,7 +120,7 @@ impl Hub {
         events: mpsc::Sender<StreamEvent>,
         facts: watch::Sender<StreamCounters>,
     ) -> Self {
-        Self { listener, own, cluster, ring, settings, events, facts, state: State::default() }
+        Self { network, listener, own, cluster, ring, settings, events, facts, state: State::new() }
     }
 
     /// Runs until every handle is gone, or nobody listens to the events any more.
@@ -162,7 +181,7 @@ impl Hub {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream, from: IpAddr) {
+    fn accept(&mut self, stream: N::Stream, from: IpAddr) {
         let state = &mut self.state;
         let all: usize = state.unproven.values().sum();
         let of_one = state.unproven.get(&from).copied().unwrap_or(0);
@@ -176,7 +195,7 @@ impl Hub {
         let patience = self.settings.handshake;
         state.tasks.spawn(async move {
             let proving = async {
-                stream.set_nodelay(true)?;
+                stream.set_nodelay()?;
                 handshake::accept(stream, &ring, &cluster, &own).await
             };
             let proven = within(patience, proving).await;
@@ -197,7 +216,7 @@ impl Hub {
     fn admit(
         &mut self,
         dialled: Option<PilotName>,
-        proven: Option<Box<Proven>>,
+        proven: Option<Box<Proven<N::Stream>>>,
         heard: &mpsc::Sender<Heard>,
     ) -> Vec<StreamEvent> {
         if let Some(dial) = dialled.as_ref().and_then(|to| self.state.dials.get_mut(to)) {
@@ -303,8 +322,9 @@ impl Hub {
             End::Closed | End::Broken => {
                 peer.standing = Standing::Asking;
                 let hidden = state.cut.borrow().hides(id.name.as_str());
+                let network = self.network.clone();
                 state.tasks.spawn(async move {
-                    let evidence = if hidden { Evidence::Unreachable } else { probe(address).await };
+                    let evidence = if hidden { Evidence::Unreachable } else { probe(&network, address).await };
                     Done::Probed { peer: id, evidence }
                 });
                 Vec::new()
@@ -367,11 +387,11 @@ impl Hub {
             dial.busy = true;
             let to = name.clone();
             let (ring, cluster, own) = (self.ring.borrow().clone(), self.cluster.clone(), self.own.clone());
-            let patience = self.settings.handshake;
+            let (patience, network) = (self.settings.handshake, self.network.clone());
             state.tasks.spawn(async move {
                 let proving = async {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
+                    let stream = network.connect(address).await?;
+                    stream.set_nodelay()?;
                     handshake::dial(stream, &ring, &cluster, &own).await
                 };
                 let proven = within(patience, proving).await;
@@ -454,10 +474,10 @@ impl Hub {
     }
 }
 
-async fn within(
+async fn within<S>(
     patience: Duration,
-    proving: impl Future<Output = Result<Proven, handshake::HandshakeError>>,
-) -> Option<Box<Proven>> {
+    proving: impl Future<Output = Result<Proven<S>, handshake::HandshakeError>>,
+) -> Option<Box<Proven<S>>> {
     match tokio::time::timeout(patience, proving).await {
         Ok(Ok(proven)) => Some(Box::new(proven)),
         Ok(Err(error)) => {

@@ -22,12 +22,12 @@ pub use settings::{LONGEST_MESSAGE, StreamSettings};
 
 use crate::gossip::{Cut, CutsNotAllowed};
 use crate::keyring::SharedKeyRing;
+use crate::machine::{Listener, Network, Sockets};
 use handshake::Hello;
 use hub::{Command, Hub};
 use protocol::id::{ClusterId, PilotId, PilotName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 /// What streams start from.
@@ -67,8 +67,19 @@ impl Streams {
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn start(start: StreamStart) -> Result<(StreamsHandle, mpsc::Receiver<StreamEvent>), StreamError> {
+        Self::start_on(Sockets, start).await
+    }
+
+    /// The same over another network.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        network: impl Network,
+        start: StreamStart,
+    ) -> Result<(StreamsHandle, mpsc::Receiver<StreamEvent>), StreamError> {
         let failed = |source| StreamError { listen: start.listen, source };
-        let listener = TcpListener::bind(start.listen).await.map_err(failed)?;
+        let listener = network.listen(start.listen).await.map_err(failed)?;
         let mut address = start.advertise;
         if address.port() == 0 {
             address.set_port(listener.local_addr().map_err(failed)?.port());
@@ -77,7 +88,7 @@ impl Streams {
         let (events_tx, events) = mpsc::channel(1024);
         let (commands, commands_rx) = mpsc::channel(1024);
         let (facts_tx, facts) = watch::channel(StreamCounters::default());
-        let hub = Hub::new(listener, own, start.cluster, start.ring, start.settings, events_tx, facts_tx);
+        let hub = Hub::new(network, listener, own, start.cluster, start.ring, start.settings, events_tx, facts_tx);
         tokio::spawn(hub.run(commands_rx));
         let handle = StreamsHandle { commands, facts, address, allow_cuts: start.allow_cuts };
         Ok((handle, events))
