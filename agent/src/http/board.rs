@@ -159,6 +159,11 @@ impl Board {
         lock(&self.0.counters).restart(task);
     }
 
+    /// The latest state that was said; none before the first.
+    pub fn state(&self) -> Option<StateDocument> {
+        self.latest().map(|published| published.document.clone())
+    }
+
     pub(super) fn latest(&self) -> Option<Arc<Published>> {
         lock(&self.0.latest).clone()
     }

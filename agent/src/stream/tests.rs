@@ -8,7 +8,7 @@ use protocol::id::Generation;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const DEADLINE: Duration = Duration::from_secs(40);
 const OLD: &[u8] = &[1; 32];
@@ -264,7 +264,7 @@ async fn a_recorded_stream_played_again_gets_no_stream() {
 }
 
 /// A proven connection in the test's own hands, of a pilot at whose address nobody listens.
-async fn proven(who: &str, to: SocketAddr) -> Proven {
+async fn proven(who: &str, to: SocketAddr) -> Proven<TcpStream> {
     let stream = TcpStream::connect(to).await.expect("accepted");
     let own = Hello { id: PilotId { name: name(who), generation: Generation(1) }, address: ([127, 0, 0, 1], 1).into() };
     let proven = handshake::dial(stream, &ring(&[("k", OLD)], "k"), &ClusterId::new("c"), &own).await;
