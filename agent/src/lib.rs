@@ -1,5 +1,6 @@
 //! The pilot: a step machine that decides, and adapters that translate.
 
+pub mod caught;
 pub mod cli;
 pub mod driver;
 pub mod effect;

@@ -268,6 +268,8 @@ impl Supervisor {
             let began = self.clock.boot();
             let floor = match self.live(&mut commands).await {
                 LifeEnd::Finished => return,
+                // Without a socket no life of the gossip task is long. Its views end here, and so whoever goes by them.
+                LifeEnd::Ended(_) if self.network.has_ended() => return,
                 LifeEnd::Ended(reason) => {
                     self.incident(IncidentKind::TaskEnded { reason });
                     self.generation

@@ -88,6 +88,11 @@ impl Network {
         self.commands.try_send(Command::Send { to, message }).is_ok()
     }
 
+    /// The task has ended: there is no gossip any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// Cuts this pilot off, or joins it again.
     pub(super) async fn cut(&self, cut: Cut) {
         // A network that ended hears nobody anyway.

@@ -1,11 +1,13 @@
 //! The own member: looks at it, and carries out what the machine asks of it.
 
+use crate::caught::caught;
 use crate::driver::{Driver, Look, StartContext, StartKind, ToolError, ToolRunner};
 use crate::effect::{LocalAct, StartAs};
 use crate::event::Event;
+use crate::http::{Board, Task};
 use crate::launch_client::LauncherClient;
 use crate::machine::Machine;
-use protocol::database::DatabaseState;
+use protocol::database::{DatabasePhase, DatabaseState};
 use protocol::id::{ClusterId, DatabaseIdentity, Uid};
 use protocol::launcher::{Ask, ProcessState, Program, Reply, StartPermission, ToolOutcome};
 use protocol::time::Millis;
@@ -59,6 +61,29 @@ pub struct Watched {
     pub identity: Option<DatabaseIdentity>,
 }
 
+/// Looks for life: a look that panics is one that saw nothing, and the next one may do better.
+pub async fn keep_looking(
+    machine: impl Machine,
+    driver: Arc<dyn Driver>,
+    address: IpAddr,
+    launcher: LauncherClient,
+    watched: watch::Receiver<Watched>,
+    events: mpsc::Sender<Event>,
+    board: Board,
+) {
+    loop {
+        let looking = look(machine.clone(), driver.clone(), address, launcher.clone(), watched.clone(), events.clone());
+        let Err(panicked) = caught(looking).await else { return };
+        tracing::error!(%panicked, "looking at the database");
+        board.count_restart(Task::Database);
+        let unknown = DatabaseState::bare(DatabasePhase::Unknown);
+        if events.send(Event::Database(Box::new(unknown))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Looks again and again, and tells what it saw.
 pub async fn look(
     machine: impl Machine,
@@ -85,7 +110,7 @@ pub async fn look(
             }
             Some(ProcessState::Held | ProcessState::Stopped | ProcessState::Backoff { .. }) => {
                 let held = !matches!(&now.process, Some(ProcessState::Backoff { .. }));
-                let bare = DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
+                let bare = DatabaseState::bare(DatabasePhase::Stopped);
                 if events.send(Event::Database(Box::new(bare))).await.is_err() {
                     return;
                 }

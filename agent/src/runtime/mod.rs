@@ -8,11 +8,13 @@ pub mod mesh_view;
 mod seeds;
 pub mod settings;
 
+use crate::caught::caught;
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::gossip::{ChitchatMembership, Cut, GossipStart, Membership, MembershipView};
 use crate::http::{Board, Health};
 use crate::keyring::KeyRingWatch;
+use crate::kubernetes::call::Failure;
 use crate::kubernetes::translate::Names;
 use crate::launch_client::{LauncherClient, LauncherEvent};
 use crate::machine::{Machine, SharedClock, Signals};
@@ -20,6 +22,7 @@ use crate::pilot::{Pilot, Setup};
 use crate::stream::{Evidence, StreamEvent, StreamSettings, StreamStart, Streams, StreamsHandle};
 use api::Api;
 use applied::{gossip_settings, rules};
+use keeper::Written;
 use member::{Place, Watched};
 use policies::policy::Policy;
 use protocol::codec;
@@ -44,6 +47,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// Readers see the state this soon after it changed; at once where the last change was longer ago. Making the document
 /// costs more than most events.
 const SHOWN_WITHIN: Duration = Duration::from_millis(100);
+/// What the writer of the memory is called where it is missed.
+const KEEPER: &str = "the writer of the memory";
 /// How often files are looked at and the state is renewed for readers.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -82,6 +87,11 @@ pub enum AgentError {
     /// Signals.
     #[error("signals cannot be handled: {0}")]
     Signals(std::io::Error),
+    /// A task that the pilot cannot do without.
+    #[error(
+        "{0} has ended unasked, which is a bug: this process ends so that it is started again with all of its tasks"
+    )]
+    TaskEnded(&'static str),
     /// Gossip had to begin a new life, so this pilot begins one too.
     #[error("gossip was restarted under a new generation: this process ends so that the pilot is one life throughout")]
     NewLife,
@@ -192,13 +202,14 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
     let (keep, mut kept) = machine.keep(memory.disk);
     let (events, mut inbox) = mpsc::channel::<Event>(256);
     let (watched_to, watched) = watch::channel(Watched { process: None, identity: memory.durable.identity.clone() });
-    tokio::spawn(member::look(
+    tokio::spawn(member::keep_looking(
         machine.clone(),
         settings.driver.clone(),
         settings.address,
         launcher.clone(),
         watched,
         events.clone(),
+        board.clone(),
     ));
     let place = Place {
         cluster_name: settings.cluster_name.clone(),
@@ -225,6 +236,7 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
         addresses: BTreeMap::new(),
         databases: BTreeMap::new(),
         ended: false,
+        lost: None,
         status: None,
         announced: None,
         show_at: Some(tokio::time::Instant::now()),
@@ -245,7 +257,7 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
             _ = tick.tick() => Event::Tick,
             changed = views.changed() => {
                 if changed.is_err() {
-                    return Err(AgentError::Gossip("the gossip task has ended".to_owned()));
+                    return Err(AgentError::TaskEnded("gossip"));
                 }
                 let view = views.borrow_and_update().clone();
                 if view.own.generation != id.generation {
@@ -255,12 +267,15 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
                 shell.board.set_gossip(view.counters);
                 Event::View(Box::new(reports.translate(&view)))
             }
-            Some(event) = stream_events.recv() => match shell.stream_event(event) {
-                Some(event) => event,
-                None => continue,
-            },
-            Some(event) = launcher_events.recv() => {
-                let status = match event {
+            // A branch that is only passed over once its task has ended would leave a pilot that hears half of the world.
+            event = stream_events.recv() => {
+                match shell.stream_event(event.ok_or(AgentError::TaskEnded("the task of the streams"))?) {
+                    Some(event) => event,
+                    None => continue,
+                }
+            }
+            event = launcher_events.recv() => {
+                let status = match event.ok_or(AgentError::TaskEnded("the talk with the launcher"))? {
                     LauncherEvent::Connected(status) => {
                         shell.send_care(&policy);
                         Some(status)
@@ -271,15 +286,16 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
                 shell.status = status.clone();
                 Event::Launcher(status.map(Box::new))
             }
-            Some(written) = kept.recv() => match written.result {
-                Ok(()) => Event::Kept(written.number),
-                Err(why) => {
+            written = kept.recv() => match written.ok_or(AgentError::TaskEnded(KEEPER))? {
+                Written { number, result: Ok(()) } => Event::Kept(number),
+                Written { number, result: Err(why) } => {
                     tracing::error!(%why, "the pilot's memory could not be written");
-                    Event::NotKept(written.number, why)
+                    Event::NotKept(number, why)
                 }
             },
             Some(event) = inbox.recv() => event,
-            Ok(()) = seeds.changed() => {
+            changed = seeds.changed() => {
+                changed.map_err(|_| AgentError::TaskEnded("the task that resolves seeds"))?;
                 gossip.seeds(&seeds.borrow_and_update());
                 continue;
             }
@@ -341,6 +357,9 @@ pub async fn run(machine: impl Machine, settings: AgentSettings) -> Result<(), A
         });
         shell.show_soon();
     }
+    if let Some(task) = shell.lost {
+        return Err(AgentError::TaskEnded(task));
+    }
     shell.show();
     gossip.depart().await;
     Ok(())
@@ -363,6 +382,8 @@ struct Shell<M> {
     addresses: BTreeMap<PilotName, SocketAddr>,
     databases: BTreeMap<PilotName, (IpAddr, bool)>,
     ended: bool,
+    /// A task that has ended, without which this pilot must not go on.
+    lost: Option<&'static str>,
     status: Option<LauncherStatus>,
     announced: Option<(Role, DatabasePhase)>,
     /// When the state is to be shown next, where it may have changed.
@@ -429,7 +450,7 @@ impl<M: Machine> Shell<M> {
             match effect {
                 Effect::Keep(number, durable) => {
                     if self.keep.send((number, durable)).is_err() {
-                        tracing::error!("the writer of the memory has ended");
+                        self.lost = Some(KEEPER);
                         self.ended = true;
                     }
                 }
@@ -450,7 +471,9 @@ impl<M: Machine> Shell<M> {
                     let (api, events) = (self.api.clone(), self.events.clone());
                     let board = self.board.clone();
                     tokio::spawn(async move {
-                        let result = api.send(&call, within.into()).await;
+                        // The machine waits for an answer: a panic is one that says nothing of what was done.
+                        let sent = caught(api.send(&call, within.into())).await;
+                        let result = sent.unwrap_or_else(|panicked| Err(Failure::Ambiguous(panicked.to_string())));
                         if let Err(error) = &result {
                             tracing::debug!(?call, %error, "a call to the API failed");
                         }
@@ -465,7 +488,8 @@ impl<M: Machine> Shell<M> {
                     let seeds = self.seeds(&act);
                     tracing::info!(?act, "acts on its own member");
                     tokio::spawn(async move {
-                        let result = member::act(&machine, act, &place, seeds, driver, &launcher).await;
+                        let acted = caught(member::act(&machine, act, &place, seeds, driver, &launcher)).await;
+                        let result = acted.unwrap_or_else(|panicked| Err(panicked.to_string()));
                         if let Err(error) = &result {
                             tracing::warn!(%error, "an act on the own member was refused");
                         }

@@ -1,5 +1,6 @@
 //! Where peers may be found: names resolved again and again, beside the main loop, which a slow name service must not stall.
 
+use crate::caught::caught;
 use crate::machine::Machine;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,9 +37,13 @@ impl Seeds {
         for (place, name) in names.into_iter().enumerate() {
             let machine = machine.clone();
             asked.spawn(async move {
-                match tokio::time::timeout(WITHIN, machine.resolve(&name)).await {
-                    Ok(Ok(addresses)) => (place, addresses),
-                    Ok(Err(error)) => {
+                match tokio::time::timeout(WITHIN, caught(machine.resolve(&name))).await {
+                    Ok(Ok(Ok(addresses))) => (place, addresses),
+                    Ok(Err(panicked)) => {
+                        tracing::error!(seed = %name, %panicked, "resolving a seed");
+                        (place, Vec::new())
+                    }
+                    Ok(Ok(Err(error))) => {
                         tracing::debug!(seed = %name, %error, "a seed has no address yet");
                         (place, Vec::new())
                     }

@@ -6,6 +6,7 @@ use super::handshake::{self, Hello, Proven};
 use super::probe::probe;
 use super::settings::StreamSettings;
 use super::traffic::Traffic;
+use crate::caught::caught;
 use crate::gossip::Cut;
 use crate::keyring::{Fingerprint, SharedKeyRing};
 use crate::machine::{ByteStream, Listener, Network};
@@ -324,7 +325,11 @@ impl<N: Network> Hub<N> {
                 let hidden = state.cut.borrow().hides(id.name.as_str());
                 let network = self.network.clone();
                 state.tasks.spawn(async move {
-                    let evidence = if hidden { Evidence::Unreachable } else { probe(&network, address).await };
+                    let evidence = match hidden {
+                        true => Evidence::Unreachable,
+                        // What could not be asked has shown nothing.
+                        false => caught(probe(&network, address)).await.unwrap_or(Evidence::Unreachable),
+                    };
                     Done::Probed { peer: id, evidence }
                 });
                 Vec::new()
@@ -474,13 +479,18 @@ impl<N: Network> Hub<N> {
     }
 }
 
+/// Always comes back: who waits for it dials nobody meanwhile, or holds a place of those not proven yet.
 async fn within<S>(
     patience: Duration,
     proving: impl Future<Output = Result<Proven<S>, handshake::HandshakeError>>,
 ) -> Option<Box<Proven<S>>> {
-    match tokio::time::timeout(patience, proving).await {
-        Ok(Ok(proven)) => Some(Box::new(proven)),
-        Ok(Err(error)) => {
+    match tokio::time::timeout(patience, caught(proving)).await {
+        Ok(Ok(Ok(proven))) => Some(Box::new(proven)),
+        Ok(Err(panicked)) => {
+            tracing::error!(%panicked, "no stream");
+            None
+        }
+        Ok(Ok(Err(error))) => {
             // Strangers may cause as many of these as they like: counted, and told only to those who ask for it.
             tracing::trace!(%error, "no stream");
             None

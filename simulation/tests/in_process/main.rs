@@ -35,6 +35,8 @@ const TESTS: &[Test] = &[
     ("three_agents_found_one_cluster_and_follow_one_coordinator", || calm(3)),
     ("five_agents_found_one_cluster_and_follow_one_coordinator", || calm(5)),
     ("one_seed_leaves_one_trace", one_seed_leaves_one_trace),
+    ("whatever_befalls_an_await_the_mesh_is_at_rest_again_when_it_is_over", drawn),
+    ("every_kind_of_fault_at_every_adapter_is_reached_and_healed", matrix),
 ];
 
 fn main() -> ExitCode {
@@ -172,7 +174,7 @@ fn calm(size: u32) -> Result<(), String> {
 }
 
 fn one_seed_leaves_one_trace() -> Result<(), String> {
-    let kinds = ["--seed 1", "--seed 2", "--seed 3 --size 5"];
+    let kinds = ["--seed 1", "--seed 2", "--seed 3 --drawn", "--seed 4 --drawn"];
     let runs = kinds.iter().chain(&kinds).map(|text| words(text)).collect();
     let outcomes = all_of(runs).into_iter().collect::<Result<Vec<Outcome>, String>>()?;
     let (first, second) = outcomes.split_at(kinds.len());
