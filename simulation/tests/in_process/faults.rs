@@ -132,11 +132,11 @@ pub(crate) fn impossible(adapter: Adapter, kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// How often in a thousand awaits, where it is drawn at all.
+/// How often in a thousand awaits, where it is drawn at all: as often as leaves time for other things.
 fn rate(adapter: Adapter, kind: Kind) -> u64 {
     let rate = match adapter {
         Adapter::Api => 60,
-        Adapter::GossipSend | Adapter::GossipReceive => 80,
+        Adapter::GossipSend | Adapter::GossipReceive => 60,
         Adapter::Accept | Adapter::Connect | Adapter::LauncherConnect => 200,
         Adapter::StreamRead | Adapter::StreamWrite => 10,
         Adapter::LauncherRead | Adapter::LauncherWrite => 60,
@@ -144,7 +144,28 @@ fn rate(adapter: Adapter, kind: Kind) -> u64 {
         Adapter::Program => 250,
         Adapter::Memory | Adapter::Names => 80,
     };
-    if kind == Kind::End { rate / 8 + 1 } else { rate }
+    match (kind, adapter) {
+        (Kind::End, Adapter::GossipSend | Adapter::GossipReceive) => 2,
+        (Kind::End, _) => rate / 8 + 1,
+        (Kind::Stall | Kind::Error | Kind::LostReply | Kind::Cut, _) => rate,
+    }
+}
+
+/// How often in a thousand awaits, where nothing else happens.
+fn often(adapter: Adapter, kind: Kind) -> u64 {
+    let rate = match adapter {
+        Adapter::Api => 200,
+        Adapter::GossipSend | Adapter::GossipReceive => 200,
+        Adapter::StreamRead | Adapter::StreamWrite => 60,
+        Adapter::Accept | Adapter::Connect | Adapter::Look | Adapter::Volume => 400,
+        Adapter::LauncherConnect | Adapter::LauncherRead | Adapter::LauncherWrite => 300,
+        Adapter::Program => 600,
+        Adapter::Memory | Adapter::Names => 300,
+    };
+    match (kind, adapter) {
+        (Kind::End, Adapter::GossipSend | Adapter::GossipReceive) => 10,
+        (Kind::Stall | Kind::Error | Kind::LostReply | Kind::Cut | Kind::End, _) => rate,
+    }
 }
 
 /// The faults of a run.
@@ -155,6 +176,8 @@ pub(crate) struct Faults {
     rates: BTreeMap<(Adapter, Kind), u64>,
     from: u64,
     until: u64,
+    /// The next await is struck, whatever is drawn.
+    sure: bool,
     /// How often each happened.
     pub(crate) reached: BTreeMap<(Adapter, Kind), u64>,
 }
@@ -162,10 +185,17 @@ pub(crate) struct Faults {
 impl Faults {
     /// None ever.
     pub(crate) fn none(seed: u64) -> Self {
-        Self { chance: Chance::of(seed, "faults"), rates: BTreeMap::new(), from: 0, until: 0, reached: BTreeMap::new() }
+        Self {
+            chance: Chance::of(seed, "faults"),
+            rates: BTreeMap::new(),
+            from: 0,
+            until: 0,
+            sure: false,
+            reached: BTreeMap::new(),
+        }
     }
 
-    /// Each kind at each adapter with one chance in two, for one to two minutes.
+    /// Each kind at each adapter with one chance in two, for about a minute.
     pub(crate) fn drawn(seed: u64) -> Self {
         let mut faults = Self::none(seed);
         for adapter in ADAPTERS {
@@ -176,15 +206,16 @@ impl Faults {
             }
         }
         faults.from = faults.chance.between(0, 40_000);
-        faults.until = faults.from + faults.chance.between(60_000, 120_000);
+        faults.until = faults.from + faults.chance.between(40_000, 80_000);
         faults
     }
 
-    /// From now on until then this alone, often.
+    /// From now on until then this alone: the first await of its kind, and then often.
     pub(crate) fn only(&mut self, adapter: Adapter, kind: Kind, from: u64, until: u64) {
-        self.rates = BTreeMap::from([((adapter, kind), rate(adapter, kind).saturating_mul(3).min(600))]);
+        self.rates = BTreeMap::from([((adapter, kind), often(adapter, kind))]);
         self.from = from;
         self.until = until;
+        self.sure = true;
     }
 
     /// When the last fault may happen.
@@ -199,7 +230,8 @@ impl Faults {
         }
         for kind in KINDS {
             let Some(rate) = self.rates.get(&(adapter, kind)).copied() else { continue };
-            if self.chance.happens(rate) {
+            if self.chance.happens(rate) || self.sure {
+                self.sure = false;
                 *self.reached.entry((adapter, kind)).or_default() += 1;
                 return Some(kind);
             }

@@ -197,10 +197,14 @@ impl Kube {
         Ok(())
     }
 
-    /// A pilot's memory is on disk: its promises never go back.
-    pub(crate) fn remember(&mut self, life: &Life, bytes: &[u8]) -> Result<(), String> {
+    /// A pilot's memory is on disk: promises that it knows to be there never go back. One that the disk has not owned up
+    /// to was never given.
+    pub(crate) fn remember(&mut self, life: &Life, bytes: &[u8], said: bool) -> Result<(), String> {
         let volume = self.volume(&life.claim);
         volume.memory = Some(bytes.to_vec());
+        if !said {
+            return Ok(());
+        }
         let durable: Durable = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         let before = volume.promised.as_ref().map_or(Epoch::NONE, |promise| promise.epoch);
         match durable.promise {
@@ -367,9 +371,6 @@ impl Kube {
             }
             if let Some(degraded) = state.coordinator.and_then(|c| c.degraded) {
                 return Err(format!("{who} decides nothing: {degraded}"));
-            }
-            if let Some(trouble) = state.me.trouble {
-                return Err(format!("{name} has trouble: {trouble}"));
             }
             leads.push((who, epoch));
         }

@@ -193,7 +193,7 @@ impl Disk for Memory {
         }
         let text = String::from_utf8_lossy(bytes);
         self.world.tell(format_args!("{}#{} remembers {text}", self.life.pod, self.life.number));
-        let judged = self.world.kube().remember(&self.life, bytes);
+        let judged = self.world.kube().remember(&self.life, bytes, fate != Some(Kind::LostReply));
         if let Err(why) = judged {
             self.world.kube().broken(why);
         }

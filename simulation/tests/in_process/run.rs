@@ -11,6 +11,7 @@ use super::world::{Asked, Life, World};
 use agent::runtime::run as run_agent;
 use agent::runtime::settings::AgentSettings;
 use protocol::id::PilotName;
+use protocol::report::Role;
 use serde::{Deserialize, Serialize};
 use simulation::world::cluster::{NAMESPACE, SET, TEMPLATE};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,8 @@ use tokio::time::sleep;
 const TICK: Duration = Duration::from_millis(100);
 /// A mesh at rest stays so for this long.
 const RESTS: u64 = 5_000;
-/// So long after the last fault a mesh is at rest.
-const HEALED_WITHIN: u64 = 300_000;
+/// So long after the last fault a mesh is at rest, for each of its members: one joins after the other, for up to a minute.
+const HEALED_WITHIN: u64 = 100_000;
 
 /// What befalls a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +93,18 @@ pub(crate) async fn run(options: Options, keys: &Path) -> Outcome {
             if impossible(adapter, kind).is_some() {
                 continue;
             }
-            let now = world.now();
-            world.tell(format_args!("--- {adapter}: {kind}"));
-            world.faults().only(adapter, kind, now, now + 15_000);
-            // Only a start asks the driver for a program, and for a look at the volume.
-            if matches!(adapter, Adapter::Program | Adapter::Volume | Adapter::LauncherConnect) {
-                run.replace_a_pod(kind);
+            let mut pods = 0..size;
+            while broken.is_none() && !world.faults().reached.contains_key(&(adapter, kind)) {
+                let Some(ordinal) = pods.next() else { break };
+                let now = world.now();
+                world.tell(format_args!("--- {adapter}: {kind}"));
+                world.faults().only(adapter, kind, now, now + 20_000);
+                // A mesh at rest dials nobody, remembers nothing new and starts nothing.
+                if !matches!(adapter, Adapter::Api | Adapter::GossipSend | Adapter::GossipReceive | Adapter::Names) {
+                    run.replace_a_pod(kind, ordinal);
+                }
+                broken = run.until_rest(&mut ticks).await.err().map(|why| format!("{adapter}, {kind}: {why}"));
             }
-            broken = run.until_rest(&mut ticks).await.err().map(|why| format!("{adapter}, {kind}: {why}"));
             if broken.is_some() {
                 break;
             }
@@ -130,9 +135,12 @@ impl Run {
             if let Some(why) = &kube.verdict {
                 return Err(format!("{now} ms: {why}"));
             }
+            drop(kube);
+            self.judge_coordinators(*ticks)?;
             if now < heals {
                 continue;
             }
+            let kube = self.world.kube();
             match kube.at_rest(self.size as usize) {
                 Ok(()) => {
                     if now >= since.get_or_insert(now).saturating_add(RESTS) {
@@ -141,12 +149,33 @@ impl Run {
                 }
                 Err(why) => {
                     since = None;
-                    if now > heals + HEALED_WITHIN {
-                        return Err(format!("{now} ms: not at rest {HEALED_WITHIN} ms after the last fault: {why}"));
+                    if now > heals + HEALED_WITHIN * u64::from(self.size) {
+                        return Err(format!(
+                            "{now} ms: the last fault was at {heals} ms, and it is not at rest: {why}"
+                        ));
                     }
                 }
             }
         }
+    }
+
+    /// No two lives believe that they coordinate at one epoch.
+    fn judge_coordinators(&self, ticks: u64) -> Result<(), String> {
+        if !ticks.is_multiple_of(3) {
+            return Ok(());
+        }
+        let mut leads: BTreeMap<u64, String> = BTreeMap::new();
+        let kube = self.world.kube();
+        for (name, pod) in &kube.pods {
+            let state = pod.board.as_ref().and_then(|(life, board)| Some((life, board.state()?)));
+            let Some((life, state)) = state else { continue };
+            if let Role::Coordinator { epoch, .. } = state.me.role
+                && let Some(other) = leads.insert(epoch.0, format!("{name}#{life}"))
+            {
+                return Err(format!("{name}#{life} and {other} both coordinate at epoch {epoch}"));
+            }
+        }
+        Ok(())
     }
 
     /// What kubelets and controllers do each time they look.
@@ -196,8 +225,9 @@ impl Run {
     }
 
     /// A pod is deleted by a person: another one comes in its place, on its claim.
-    fn replace_a_pod(&self, kind: Kind) {
-        let ordinal = KINDS.iter().position(|k| *k == kind).unwrap_or(0) % self.size as usize;
+    fn replace_a_pod(&self, kind: Kind, next: u32) {
+        let place = KINDS.iter().position(|k| *k == kind).unwrap_or(0);
+        let ordinal = (u32::try_from(place).unwrap_or(0) + next) % self.size;
         let now = self.world.now();
         self.world.kube().cluster.delete_pod(now, &format!("{SET}-{ordinal}"));
     }
