@@ -239,6 +239,15 @@ impl Faults {
         None
     }
 
+    /// Which process of so many is killed, or told to end, at this moment; seldom any.
+    pub(crate) fn ends(&mut self, now: u64, many: usize) -> Option<(usize, bool)> {
+        if self.rates.len() < 2 || now < self.from || now >= self.until || !self.chance.happens(4) {
+            return None;
+        }
+        let which = usize::try_from(self.chance.below(many as u64)).unwrap_or(0);
+        Some((which, self.chance.happens(500)))
+    }
+
     /// How long something takes that takes long.
     pub(crate) fn stall(&mut self) -> u64 {
         self.chance.between(300, 9_000)

@@ -28,7 +28,7 @@ use tokio::time::sleep;
 pub(crate) struct Simulated {
     pub(crate) world: Arc<World>,
     pub(crate) life: Arc<Life>,
-    pub(crate) codec: Arc<Codec>,
+    pub(crate) codec: Option<Arc<Codec>>,
 }
 
 /// The paused clock, begun elsewhere for every pod.
@@ -68,7 +68,7 @@ impl Machine for Simulated {
     }
 
     fn gossip_codec(&self) -> Option<Arc<dyn GossipCodec>> {
-        Some(self.codec.clone())
+        self.codec.clone().map(|codec| codec as Arc<dyn GossipCodec>)
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {

@@ -36,6 +36,7 @@ const TESTS: &[Test] = &[
     ("five_agents_found_one_cluster_and_follow_one_coordinator", || calm(5)),
     ("one_seed_leaves_one_trace", one_seed_leaves_one_trace),
     ("whatever_befalls_an_await_the_mesh_is_at_rest_again_when_it_is_over", drawn),
+    ("the_same_holds_where_gossip_speaks_in_chitchats_own_bytes", own_bytes),
     ("every_kind_of_fault_at_every_adapter_is_reached_and_healed", matrix),
 ];
 
@@ -86,7 +87,8 @@ fn told(arguments: &[String]) -> Option<Options> {
         None => Weather::Calm,
     };
     let size = u32::try_from(value("--size").unwrap_or(3)).unwrap_or(3);
-    Some(Options { seed: value("--seed")?, size, weather, shown: !has("--quiet") })
+    let own_bytes = has("--own-bytes");
+    Some(Options { seed: value("--seed")?, size, weather, own_bytes, shown: !has("--quiet") })
 }
 
 /// One run, alone in its process; the last line is what came of it.
@@ -105,8 +107,13 @@ fn child(options: Options) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // No sockets: whatever would wait for the system fails at once.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    if options.own_bytes {
+        builder.enable_io();
+    }
+    // Without that there are no sockets: whatever would wait for the system fails at once.
+    let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("no runtime: {error}");
@@ -191,6 +198,12 @@ fn one_seed_leaves_one_trace() -> Result<(), String> {
 
 fn drawn() -> Result<(), String> {
     let runs = (0..SEEDS).map(|seed| words(&format!("--seed {} --drawn", 100 + seed))).collect();
+    judge(all_of(runs), false)
+}
+
+/// Its codec is a socket of the loopback, so these leave no trace that could be compared.
+fn own_bytes() -> Result<(), String> {
+    let runs = (0..4).map(|seed| words(&format!("--seed {} --own-bytes --drawn", 200 + seed))).collect();
     judge(all_of(runs), false)
 }
 

@@ -17,6 +17,7 @@ use simulation::world::cluster::{NAMESPACE, SET, TEMPLATE};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) size: u32,
     pub(crate) weather: Weather,
+    /// Gossip's messages go through chitchat's own codec, which is a socket of the loopback: no run is the same twice.
+    pub(crate) own_bytes: bool,
     /// Prints the trace.
     pub(crate) shown: bool,
 }
@@ -71,7 +74,7 @@ type Ends = Arc<Mutex<BTreeMap<String, u64>>>;
 
 struct Run {
     world: Arc<World>,
-    codec: Arc<Codec>,
+    codec: Option<Arc<Codec>>,
     keys: PathBuf,
     size: u32,
     ends: Ends,
@@ -79,13 +82,19 @@ struct Run {
 
 /// Makes a run.
 pub(crate) async fn run(options: Options, keys: &Path) -> Outcome {
-    let Options { seed, size, weather, shown } = options;
+    let Options { seed, size, weather, own_bytes, shown } = options;
     let faults = match weather {
         Weather::Drawn => Faults::drawn(seed),
         Weather::Calm | Weather::Each(_) => Faults::none(seed),
     };
     let world = World::new(faults, Net::default(), Kube::new(seed, size), shown);
-    let run = Run { world: world.clone(), codec: Arc::default(), keys: keys.to_owned(), size, ends: Arc::default() };
+    let run = Run {
+        world: world.clone(),
+        codec: (!own_bytes).then(Arc::default),
+        keys: keys.to_owned(),
+        size,
+        ends: Arc::default(),
+    };
     let mut ticks = 0_u64;
     let mut broken = run.until_rest(&mut ticks).await.err();
     if let (Weather::Each(adapter), None) = (weather, &broken) {
@@ -219,6 +228,15 @@ impl Run {
                 self.start_agent(&pod.name);
             }
         }
+        let lives: Vec<Arc<Life>> = self.world.kube().pods.values().filter_map(|pod| pod.agent.clone()).collect();
+        let ends = self.world.faults().ends(now, lives.len());
+        if let Some((which, killed)) = ends
+            && let Some(life) = lives.get(which)
+        {
+            let how = if killed { "is killed" } else { "is told to end" };
+            self.world.tell(format_args!("! {}#{} {how}", life.pod, life.number));
+            if killed { life.kill() } else { life.tell_to_end() }
+        }
         if ticks.is_multiple_of(5) {
             self.world.kube().turn_databases(now);
         }
@@ -241,7 +259,7 @@ impl Run {
             life.end();
             self.world.net().forget(life.number);
             // Its own loop is told, and ends as it would; what it says meanwhile reaches nobody.
-            let _ = life.terminate.try_send(());
+            life.tell_to_end();
         }
     }
 
@@ -269,8 +287,10 @@ impl Run {
         let (world, ends) = (self.world.clone(), self.ends.clone());
         tokio::spawn(async move {
             // A task of its own, so that the end of it is told also where it panics.
-            let ended = tokio::spawn(run_agent(machine, settings)).await;
-            let asked_to = life.is_over();
+            let process = tokio::spawn(run_agent(machine, settings));
+            *super::world::lock(&life.process) = Some(process.abort_handle());
+            let ended = process.await;
+            let asked_to = life.asked.load(Ordering::Relaxed);
             life.end();
             world.net().forget(life.number);
             let word = match ended {
@@ -281,6 +301,7 @@ impl Run {
                     return;
                 }
                 Ok(Err(error)) => error.to_string(),
+                Err(killed) if killed.is_cancelled() => "killed".to_owned(),
                 Err(panic) => match panic.try_into_panic() {
                     Ok(payload) if payload.is::<Asked>() => "its main task panicked, as asked".to_owned(),
                     Ok(_) | Err(_) => {

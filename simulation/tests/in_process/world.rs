@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// One run.
@@ -113,6 +114,10 @@ pub(crate) struct Life {
     pub(crate) claim: Uid,
     pub(crate) address: IpAddr,
     over: AtomicBool,
+    /// It was told to end, so that it may.
+    pub(crate) asked: AtomicBool,
+    /// Kills it.
+    pub(crate) process: Mutex<Option<AbortHandle>>,
     pub(crate) terminate: mpsc::Sender<()>,
     pub(crate) told: Mutex<Option<mpsc::Receiver<()>>>,
 }
@@ -121,7 +126,22 @@ impl Life {
     pub(crate) fn new(number: u64, pod: PilotName, uid: Uid, claim: Uid, address: IpAddr) -> Arc<Self> {
         let (terminate, told) = mpsc::channel(1);
         let told = Mutex::new(Some(told));
-        Arc::new(Self { number, pod, uid, claim, address, over: AtomicBool::new(false), terminate, told })
+        let (over, asked, process) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::new(None));
+        Arc::new(Self { number, pod, uid, claim, address, over, asked, process, terminate, told })
+    }
+
+    /// Tells it to end.
+    pub(crate) fn tell_to_end(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        // One word is enough.
+        let _ = self.terminate.try_send(());
+    }
+
+    /// Kills it: every await of its main task is the last one, wherever it stands.
+    pub(crate) fn kill(&self) {
+        if let Some(process) = &*lock(&self.process) {
+            process.abort();
+        }
     }
 
     /// The process is no more: nothing that it left behind reaches anybody.
