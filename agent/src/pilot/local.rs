@@ -62,7 +62,8 @@ pub(crate) struct Local {
     pub(crate) pauses: Pauses,
     /// The life of the launcher in which it was ordered to drain and return.
     pub(crate) return_in: Option<u64>,
-    pub(crate) trouble: Option<String>,
+    /// What failed last, until it is done or seen to be done.
+    pub(crate) trouble: Option<(Chore, String)>,
 }
 
 impl Local {
@@ -301,6 +302,14 @@ impl Pilot {
         }
         let permitted =
             self.launcher.as_ref().and_then(|s| s.permission.as_ref()).map(|p| (p.pod.clone(), p.identity.clone()));
+        // Done is what the launcher shows, also where the word that it was done got lost.
+        if running
+            && self.local.acts.is_empty()
+            && permitted == Some((self.setup.pod.clone(), self.durable.identity.clone()))
+            && self.local.trouble.as_ref().is_some_and(|(chore, _)| *chore == Chore::Start)
+        {
+            self.local.trouble = None;
+        }
         // Not before it serves: a member that returns names itself as a seed, and one that crashed while it still joined
         // would then skip the streaming and own data that it does not have.
         let serves = matches!(self.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving);
@@ -531,7 +540,7 @@ impl Pilot {
         let (_, act) = self.local.acts.remove(at);
         match (result, act) {
             (Err(why), act) => {
-                self.local.trouble = Some(format!("{}: {why}", act_word(&act)));
+                self.local.trouble = Some((Chore::from(&act), format!("{}: {why}", act_word(&act))));
                 self.local.pauses.failed(Chore::from(&act), now);
                 match act {
                     LocalAct::MoveAside { .. } => self.local.then_join = None,

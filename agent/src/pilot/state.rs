@@ -192,7 +192,7 @@ impl Pilot {
                 floor: self.floor_known.then_some(self.durable.floor),
                 api: self.api,
                 now,
-                trouble: self.local.trouble.clone().or_else(|| self.disk_trouble.clone()),
+                trouble: self.local.trouble.as_ref().map(|(_, why)| why).or(self.disk_trouble.as_ref()).cloned(),
                 version: self.setup.version.clone(),
             },
             coordinator,

@@ -372,6 +372,10 @@ impl Kube {
             if let Some(degraded) = state.coordinator.and_then(|c| c.degraded) {
                 return Err(format!("{who} decides nothing: {degraded}"));
             }
+            // A disk that failed is trouble until something is written again, and at rest nothing is.
+            if let Some(trouble) = state.me.trouble.filter(|trouble| !trouble.starts_with("could not write")) {
+                return Err(format!("{name} has trouble: {trouble}"));
+            }
             leads.push((who, epoch));
         }
         leads.dedup();

@@ -181,7 +181,7 @@ fn calm(size: u32) -> Result<(), String> {
 }
 
 fn one_seed_leaves_one_trace() -> Result<(), String> {
-    let kinds = ["--seed 1", "--seed 2", "--seed 3 --drawn", "--seed 4 --drawn"];
+    let kinds = ["--seed 1", "--seed 3 --drawn", "--seed 4 --drawn --size 4"];
     let runs = kinds.iter().chain(&kinds).map(|text| words(text)).collect();
     let outcomes = all_of(runs).into_iter().collect::<Result<Vec<Outcome>, String>>()?;
     let (first, second) = outcomes.split_at(kinds.len());
@@ -203,7 +203,7 @@ fn drawn() -> Result<(), String> {
 
 /// Its codec is a socket of the loopback, so these leave no trace that could be compared.
 fn own_bytes() -> Result<(), String> {
-    let runs = (0..4).map(|seed| words(&format!("--seed {} --own-bytes --drawn", 200 + seed))).collect();
+    let runs = (0..3).map(|seed| words(&format!("--seed {} --own-bytes --drawn", 200 + seed))).collect();
     judge(all_of(runs), false)
 }
 
