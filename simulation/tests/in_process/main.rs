@@ -29,6 +29,14 @@ use std::time::Instant;
 /// Seeds of faults that every commit is tried with.
 const SEEDS: u64 = 20;
 
+/// What is not reached here, and why.
+const HOLES: &[&str] = &[
+    "restarts of a watch: a pilot asks the API again and again and holds no watch",
+    "faults inside of chitchat's own codec: it is a socket of the loopback that chitchat opens itself",
+    "the endpoints, the policy file and the key folder: nothing is decided from a connection or a look at them",
+    "leaves and rolling restarts: the simulator has them, over the same machine",
+];
+
 type Test = (&'static str, fn() -> Result<(), String>);
 
 const TESTS: &[Test] = &[
@@ -251,6 +259,9 @@ fn judge(outcomes: Vec<Result<Outcome, String>>, all_reached: bool) -> Result<()
                     println!("  left out: {adapter}, {kind}: {why}");
                 }
             }
+        }
+        for hole in HOLES {
+            println!("  left out: {hole}");
         }
         failures.extend(holes.iter().map(|hole| format!("never reached: {hole}")));
     }
