@@ -248,9 +248,10 @@ impl Faults {
         Some((which, self.chance.happens(500)))
     }
 
-    /// How long something takes that takes long.
+    /// How long something takes that takes long: mostly longer than whoever waits is willing to, now and then longer than
+    /// anybody is.
     pub(crate) fn stall(&mut self) -> u64 {
-        self.chance.between(300, 9_000)
+        if self.chance.happens(100) { self.chance.between(20_000, 60_000) } else { self.chance.between(300, 9_000) }
     }
 
     /// How long something takes.

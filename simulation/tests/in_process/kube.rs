@@ -169,7 +169,8 @@ impl Kube {
         let eviction = call.path.ends_with("/eviction");
         let creates = call.method == "POST" && !eviction;
         let guard = if eviction { &body["deleteOptions"]["preconditions"] } else { &body["metadata"] };
-        if !creates && !(guard["uid"].is_string() && guard["resourceVersion"].is_string()) {
+        let guarded = guard["uid"].is_string() && guard["resourceVersion"].is_string();
+        if !creates && !guarded {
             return Err(format!("{what} names no uid and resourceVersion"));
         }
         if !done {
