@@ -1,14 +1,14 @@
 //! A network in memory: datagrams and streams that take their time, and more than that where a fault is drawn.
 
 use super::faults::{Adapter, Kind};
-use super::world::{Life, World};
+use super::world::{Life, World, lock};
 use agent::machine::{ByteStream, Datagrams, Listener, Network};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
@@ -332,14 +332,48 @@ impl AsyncWrite for Stream {
 }
 
 impl ByteStream for Stream {
-    type Read = ReadHalf<Self>;
-    type Write = WriteHalf<Self>;
+    type Read = ReadEnd;
+    type Write = WriteEnd;
 
     fn set_nodelay(&self) -> io::Result<()> {
         Ok(())
     }
 
     fn into_split(self) -> (Self::Read, Self::Write) {
-        tokio::io::split(self)
+        let both = Arc::new(std::sync::Mutex::new(self));
+        (ReadEnd(both.clone()), WriteEnd(both))
+    }
+}
+
+/// The reading end. As with a socket's, a panic here leaves the other end as it is.
+pub(crate) struct ReadEnd(Arc<std::sync::Mutex<Stream>>);
+
+/// The writing end. As a socket's, it closes its way when it is dropped.
+pub(crate) struct WriteEnd(Arc<std::sync::Mutex<Stream>>);
+
+impl AsyncRead for ReadEnd {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for WriteEnd {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *lock(&self.0)).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_shutdown(context)
+    }
+}
+
+impl Drop for WriteEnd {
+    fn drop(&mut self) {
+        // A pipe in memory closes at once.
+        let _ = Pin::new(&mut *lock(&self.0)).poll_shutdown(&mut Context::from_waker(Waker::noop()));
     }
 }
