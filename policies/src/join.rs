@@ -177,6 +177,13 @@ pub(crate) fn carry_on(
         // Its pilot has lost its memory. When the intent was written nothing lay on this claim that was not to be moved
         // aside, so this is what the join itself began; and as nobody unknown is in the ring, nothing depends on it.
         Some(VolumeState::HoldsUnknown) if strange.is_empty() => Some(OldData::BegunUnder(intent.operation.clone())),
+        // Likewise where an older copy of its memory was put back, which names somebody from before.
+        Some(VolumeState::Holds(identity))
+            if strange.is_empty()
+                && (record.retired.contains_key(identity) || never_was_a_member(world, record, report, identity)) =>
+        {
+            Some(OldData::Of(identity.clone()))
+        }
         Some(VolumeState::HoldsUnknown) => {
             let why = "its volume holds data of an unknown identity, and an unknown identity is in the ring";
             return Ok(plan.wait(&joiner.name, Rule::UnknownDataStays, why));

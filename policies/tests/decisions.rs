@@ -562,6 +562,10 @@ fn what_a_join_began_is_moved_aside_when_its_pilot_has_lost_its_memory_and_nobod
         }
     };
     assert_eq!(ordered(&world), Some(OldData::BegunUnder(operation)));
+    // An older copy of its memory names somebody from before.
+    pilot(&mut world, 3).database.volume = Some(VolumeState::Holds(identity(42)));
+    assert_eq!(ordered(&world), Some(OldData::Of(identity(42))));
+    pilot(&mut world, 3).database.volume = Some(VolumeState::HoldsUnknown);
     // Somebody unknown is in the ring: that may be whose data it is.
     for n in 0..3 {
         pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 42]).into());

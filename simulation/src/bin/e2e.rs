@@ -125,6 +125,12 @@ const SHARDS: &[Shard] = &[
         argv: &["cargo", "test", "-p", "simulation", "--test", "scenarios", "--test", "gate"],
     },
     Shard {
+        name: "in-process",
+        shows: "the real asynchronous agent on a model machine: every await of every adapter late, wrong or the last",
+        env: &[],
+        argv: &["cargo", "test", "-p", "simulation", "--test", "in_process"],
+    },
+    Shard {
         name: "swarm",
         shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator, in release",
         env: &[],
