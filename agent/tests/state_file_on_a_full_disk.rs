@@ -4,17 +4,23 @@ use agent::state_file::{Loaded, StateFile};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One test at a time: a program that one starts holds, until it has become that program, every file that the other has
+/// open, and with it the lock on a state file that was closed meanwhile.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Unmounts on the way out, whatever happened.
-struct Mounted(tempfile::TempDir);
+struct Mounted(tempfile::TempDir, MutexGuard<'static, ()>);
 
 impl Mounted {
     fn new() -> Option<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "pilot-test"]).arg(directory.path()).output();
         match mounted {
-            Ok(output) if output.status.success() => Some(Self(directory)),
+            Ok(output) if output.status.success() => Some(Self(directory, alone)),
             Ok(_) | Err(_) => None,
         }
     }
