@@ -11,7 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Unmounts on the way out, whatever happened.
-struct Mounted(tempfile::TempDir, MutexGuard<'static, ()>);
+struct Mounted {
+    directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
 
 impl Mounted {
     fn new() -> Option<Self> {
@@ -20,7 +23,7 @@ impl Mounted {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "pilot-test"]).arg(directory.path()).output();
         match mounted {
-            Ok(output) if output.status.success() => Some(Self(directory, alone)),
+            Ok(output) if output.status.success() => Some(Self { directory, _alone: alone }),
             Ok(_) | Err(_) => None,
         }
     }
@@ -28,7 +31,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        let unmounted = Command::new("umount").arg(self.directory.path()).status();
         assert!(unmounted.is_ok_and(|status| status.success()));
     }
 }
@@ -50,10 +53,10 @@ fn a_full_disk_costs_no_promise() {
     let Some(mounted) = Mounted::new() else {
         return not_shown();
     };
-    let path = mounted.0.path().join("state");
+    let path = mounted.directory.path().join("state");
     let (mut file, loaded) = StateFile::open(&path).unwrap();
     assert_eq!(loaded, Loaded::Fresh);
-    fill(mounted.0.path());
+    fill(mounted.directory.path());
     for round in 0..5 {
         file.write(format!("promise {round}").repeat(3000).as_bytes()).unwrap();
     }
@@ -68,9 +71,10 @@ fn a_file_that_cannot_be_made_for_lack_of_room_is_refused_and_leaves_nothing_hal
     let Some(mounted) = Mounted::new() else {
         return not_shown();
     };
-    fill(mounted.0.path());
-    let path = mounted.0.path().join("state");
+    fill(mounted.directory.path());
+    let path = mounted.directory.path().join("state");
     assert!(StateFile::open(&path).is_err());
-    let names: Vec<_> = std::fs::read_dir(mounted.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(mounted.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["filler"]);
 }

@@ -2,47 +2,73 @@
 
 use protocol::database::DatabasePhase;
 use protocol::id::{Generation, PilotId, PilotName, Voter};
-use protocol::report::{ApiReach, Report};
+use protocol::report::ApiReach;
 use protocol::view::{Liveness, View};
 use std::collections::BTreeSet;
 
 /// What ranks one candidate; smaller goes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct Rank<'a> {
     api: u8,
     serving: bool,
     generation: Generation,
-    name: PilotName,
+    name: &'a PilotName,
 }
 
-fn rank(name: &PilotName, generation: Generation, report: &Report) -> Rank {
+impl Rank<'_> {
+    fn id(&self) -> PilotId {
+        PilotId { name: self.name.clone(), generation: self.generation }
+    }
+}
+
+fn rank(name: &PilotName, generation: Generation, api: ApiReach, phase: DatabasePhase) -> Rank<'_> {
     Rank {
-        api: match report.mesh.api {
+        api: match api {
             ApiReach::Reachable => 0,
             ApiReach::Untried => 1,
             ApiReach::Unreachable => 2,
         },
-        serving: report.database.phase != DatabasePhase::Serving,
+        serving: phase != DatabasePhase::Serving,
         generation,
-        name: name.clone(),
+        name,
     }
+}
+
+/// What a pilot knows of itself that ranks it among the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// This life.
+    pub id: &'a PilotId,
+    /// Its pod is ending: it does not stand.
+    pub terminating: bool,
+    /// Whether it reached the API at its last try.
+    pub api: ApiReach,
+    /// Where its database stands.
+    pub phase: DatabasePhase,
+}
+
+fn ranks<'a>(own: &Standing<'a>, view: &'a View) -> impl Iterator<Item = Rank<'a>> {
+    let itself = (!own.terminating).then(|| rank(&own.id.name, own.id.generation, own.api, own.phase));
+    view.live()
+        .filter(|(_, _, report)| !report.database.terminating)
+        .map(|(name, peer, report)| rank(name, peer.generation, report.mesh.api, report.database.phase))
+        .chain(itself)
 }
 
 /// The live pilots in the order in which they try for the Lease: API reachable, database serving, oldest life, name.
 ///
 /// Everybody who sees the same ranks the same; a difference only means that two try, and compare-and-set decides.
 /// A terminating pilot does not stand.
-pub fn candidates(own: &PilotId, own_report: &Report, view: &View) -> Vec<PilotId> {
-    let mut ranked: Vec<Rank> = view
-        .live()
-        .filter(|(_, _, report)| !report.database.terminating)
-        .map(|(name, peer, report)| rank(name, peer.generation, report))
-        .collect();
-    if !own_report.database.terminating {
-        ranked.push(rank(&own.name, own.generation, own_report));
-    }
+pub fn candidates(own: &Standing<'_>, view: &View) -> Vec<PilotId> {
+    let mut ranked: Vec<Rank<'_>> = ranks(own, view).collect();
     ranked.sort();
-    ranked.into_iter().map(|r| PilotId { name: r.name, generation: r.generation }).collect()
+    ranked.iter().map(Rank::id).collect()
+}
+
+/// The first of them but for itself and one more.
+pub fn next_candidate(own: &Standing<'_>, view: &View, but: Option<&PilotId>) -> Option<PilotId> {
+    let is = |rank: &Rank<'_>, id: &PilotId| *rank.name == id.name && rank.generation == id.generation;
+    ranks(own, view).filter(|r| !is(r, own.id) && !but.is_some_and(|but| is(r, but))).min().map(|first| first.id())
 }
 
 /// How the Lease may be taken from its holder.

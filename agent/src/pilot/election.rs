@@ -4,7 +4,7 @@ use super::coordinator::{Leadership, lost};
 use super::{CALL, FRESH_ORDER, LISTEN, Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
-use policies::election::{TakeOver, candidates, majority_holds_it_lost};
+use policies::election::{TakeOver, candidates, majority_holds_it_lost, next_candidate};
 use policies::plan::{Reason, Rule, Verdict};
 use policies::world::ResourceVersion;
 use protocol::epoch::Epoch;
@@ -114,7 +114,7 @@ impl Pilot {
         }
         let since = *self.election.nobody_since.get_or_insert(now);
         let id = self.setup.id.clone();
-        let line = candidates(&id, &self.report(now), &self.view);
+        let line = candidates(&self.standing(), &self.view);
         let place = if self.mesh.named {
             Some(0)
         } else {
@@ -447,8 +447,7 @@ impl Pilot {
         let Some(leading) = self.leadership.clone() else {
             return;
         };
-        let id = self.setup.id.clone();
-        let next = candidates(&id, &self.report(now), &self.view).into_iter().find(|c| *c != id);
+        let next = next_candidate(&self.standing(), &self.view, None);
         // What was sent and not answered yet is waited for: an act may still be done under this Lease, and a renewal
         // changes the version that the release must name.
         for pending in self.pending.values_mut() {

@@ -2,7 +2,7 @@
 
 use super::Pilot;
 use crate::effect::Effect;
-use policies::election::{candidates, holds_silent};
+use policies::election::{candidates, holds_silent, next_candidate};
 use protocol::epoch::Epoch;
 use protocol::id::{PilotId, PilotName};
 use protocol::message::Message;
@@ -149,7 +149,7 @@ impl Pilot {
         self.mesh.find_ended(now, peer);
         // Whoever is first in line should not wait for gossip to bring the evidence together.
         let id = self.setup.id.clone();
-        let line = candidates(&id, &self.report(now), &self.view);
+        let line = candidates(&self.standing(), &self.view);
         for next in line.into_iter().filter(|c| *c != id && !self.mesh.found_ended(c)).take(2) {
             self.out.push(Effect::Send(next.name, Message::Ended { who: peer.clone() }));
         }
@@ -289,8 +289,7 @@ impl Pilot {
             wanted.extend(self.view.peers.keys().cloned());
         } else {
             let coordinator = self.coordinator(now).map(|(id, _)| id);
-            let line = candidates(&own, &self.report(now), &self.view);
-            let next = line.into_iter().find(|c| *c != own && Some(c) != coordinator.as_ref());
+            let next = next_candidate(&self.standing(), &self.view, coordinator.as_ref());
             wanted.extend(coordinator.map(|id| id.name));
             wanted.extend(next.map(|id| id.name));
         }

@@ -2,6 +2,7 @@
 
 use super::Pilot;
 use crate::effect::Effect;
+use policies::election::Standing;
 use policies::plan::Verdict;
 use protocol::database::{DatabasePhase, VolumeState};
 use protocol::launcher::ProcessState;
@@ -13,13 +14,29 @@ use std::time::Duration;
 const PUBLISH_AT_MOST: Duration = Duration::from_millis(100);
 
 impl Pilot {
+    /// Where the database stands, by the launcher and by itself.
+    fn phase(&self) -> DatabasePhase {
+        let launcher = self.launcher.as_ref();
+        let leaves = launcher.is_some_and(|s| s.leave.as_ref().is_some_and(|l| l.running));
+        phase(launcher.map(|s| &s.process), self.database.phase, leaves)
+    }
+
+    /// What ranks it among the others.
+    pub(crate) fn standing(&self) -> Standing<'_> {
+        Standing {
+            id: &self.setup.id,
+            terminating: self.launcher.as_ref().is_some_and(|s| s.terminating),
+            api: self.api,
+            phase: self.phase(),
+        }
+    }
+
     /// The report of this moment.
     pub(crate) fn report(&self, now: Timestamp) -> Report {
         let launcher = self.launcher.as_ref();
         let pod = &self.setup.pod;
         let process = launcher.map(|s| &s.process);
-        let phase =
-            phase(process, self.database.phase, launcher.is_some_and(|s| s.leave.as_ref().is_some_and(|l| l.running)));
+        let phase = self.phase();
         let coordinating = self.leadership.as_ref().filter(|l| l.is_valid(now) && !self.leaving);
         Report {
             about: About {
@@ -101,8 +118,11 @@ impl Pilot {
     }
 
     pub(crate) fn publish(&mut self, now: Timestamp) {
+        if now.since(self.published_at) < PUBLISH_AT_MOST {
+            return;
+        }
         let report = self.report(now);
-        if self.published.as_ref() == Some(&report) || now.since(self.published_at) < PUBLISH_AT_MOST {
+        if self.published.as_ref() == Some(&report) {
             return;
         }
         self.published = Some(report.clone());

@@ -21,6 +21,7 @@ pub(crate) fn names(pod: &PilotName) -> Names {
 impl World {
     /// A pilot sends a request: what becomes of it is drawn now.
     pub(crate) fn dispatch(&mut self, mut request: Request) {
+        self.requests += 1;
         let write = request.call.is_write() && !matches!(*request.call, Call::PostEvent(_));
         let ordinal = request.from.name.ordinal().unwrap_or(0);
         let chance = &mut self.chances.api;

@@ -12,6 +12,7 @@ pub mod database;
 pub mod front;
 mod liveness;
 pub mod marks;
+pub mod mass;
 mod members;
 mod mesh;
 mod nodes;
@@ -197,6 +198,7 @@ pub struct World {
     next: u64,
     rescued: bool,
     excused: Option<String>,
+    requests: u64,
     writes_held: usize,
     held_answers: Vec<u16>,
     steps: plan::Steps,
@@ -253,6 +255,7 @@ impl World {
             next: 0,
             rescued: false,
             excused: None,
+            requests: 0,
             writes_held: 0,
             held_answers: Vec::new(),
             steps: plan::Steps::default(),
@@ -463,6 +466,11 @@ impl World {
     /// Whether a person had to give something back for the cluster to go on.
     pub fn rescued(&self) -> bool {
         self.rescued
+    }
+
+    /// How many requests were sent to the API so far.
+    pub fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// How many writes have been held on purpose so far.
