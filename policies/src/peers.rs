@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What peers say of one identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PeersSay {
-    /// A majority of the members was asked, and all of them say: a full member, and up.
+    /// A majority of the members that can say something was asked, and all of them say: a full member, and up.
     Normal,
     /// A majority of the remaining members was asked, and all of them say: gone for good.
     Gone,
@@ -76,6 +76,14 @@ pub(crate) fn peers_say(
             }
         }
     }
+    // A member beyond the size that has no pod says something again only under its leave, which no join lets begin.
+    let has_no_voice = |name: &&&PilotName| {
+        !world.pods.contains_key(**name) && name.ordinal().is_some_and(|ordinal| world.set.is_beyond(ordinal))
+    };
+    let mute = others.iter().filter(has_no_voice).count();
+    if normal > 0 && normal == asked && asked * 2 > others.len() - mute {
+        return PeersSay::Normal;
+    }
     let majority = others.len() / 2 + 1;
     if asked < majority {
         return PeersSay::Unsettled(format!(
@@ -83,9 +91,7 @@ pub(crate) fn peers_say(
             others.len()
         ));
     }
-    if normal == asked {
-        PeersSay::Normal
-    } else if gone == asked {
+    if gone == asked {
         PeersSay::Gone
     } else {
         if normal > 0 {

@@ -651,6 +651,23 @@ fn a_joiner_that_peers_see_while_its_pilot_is_silent_becomes_a_member_and_counts
 }
 
 #[test]
+fn a_member_beyond_the_size_that_has_no_pod_is_not_waited_for_to_confirm_a_join() {
+    let mut world = healthy(&[0, 6], 2);
+    add(&mut world, 1, report(1, ring(&[0, 1, 6])));
+    pilot(&mut world, 0).ring = Some(ring(&[0, 1, 6]).into());
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
+    });
+    world.pilots.remove(&name(6));
+    assert!(waits_for(&plan(&world), Rule::PeersDecide), "its pod is there, and may speak again");
+    world.pods.remove(&name(6));
+    written(&mut world);
+    assert!(record(&mut world).members.contains_key(&name(1)));
+}
+
+#[test]
 fn a_join_of_a_pod_that_is_gone_is_given_up_only_when_most_members_have_told_that_they_do_not_see_it() {
     let mut world = healthy(&[0, 1, 2], 3);
     record(&mut world).intent = Some(Intent {

@@ -39,7 +39,7 @@ struct Arguments {
     /// 2,000 seeds drawn from the commit, all plans, and large clusters.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
     gate: bool,
-    /// Of `--gate` what every `cargo test` runs: 1,000 of the seeds, and all but the clusters of 1,000.
+    /// Of `--gate` what every `cargo test` runs: 500 of the seeds, and all but the clusters of 1,000.
     #[arg(long, requires = "gate")]
     quick: bool,
     /// Run so many at a time; by default as many as this machine has cores.
@@ -245,7 +245,7 @@ fn bench() -> bool {
 fn gate(arguments: &Arguments) -> bool {
     let from = seed_of_commit();
     eprintln!("seeds from {from}, which is the commit's");
-    let seeds = Arguments { from, seeds: if arguments.quick { 1_000 } else { 2_000 }, ..arguments.clone() };
+    let seeds = Arguments { from, seeds: if arguments.quick { 500 } else { 2_000 }, ..arguments.clone() };
     let mut failed = many(&seeds);
     failed |= plans(&Arguments { from: 0, ..arguments.clone() });
     // The longest first: the others fill up the other core meanwhile.
