@@ -54,8 +54,8 @@ struct Arguments {
     /// After each write of each workload, each thing that can go wrong or that a user may ask for instead.
     #[arg(long)]
     plans: bool,
-    /// Of the plans only those whose text has this in it, such as `Grow, after step 3`.
-    #[arg(long, requires = "plans")]
+    /// Of the plans or planted bugs only those whose text has this in it, such as `Grow, after step 3` or `BlindRecord`.
+    #[arg(long)]
     only: Option<String>,
     /// One JSON object a line.
     #[arg(long)]
@@ -69,6 +69,10 @@ struct Arguments {
 }
 
 impl Arguments {
+    fn asks_for(&self, text: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| text.contains(only))
+    }
+
     fn options(&self, seed: u64) -> Options {
         self.minutes.map_or_else(|| Options::swarm(seed), |minutes| Options::long(seed, minutes.saturating_mul(60_000)))
     }
@@ -292,7 +296,7 @@ fn plans(arguments: &Arguments) -> bool {
             return true;
         }
     };
-    let asked = |plan: &Plan| arguments.only.as_ref().is_none_or(|only| plan.to_string().contains(only));
+    let asked = |plan: &Plan| arguments.asks_for(&plan.to_string());
     let chosen: Vec<(&Reached, Plan)> = reached
         .iter()
         .flat_map(|from| from.plans().into_iter().map(move |plan| (from, plan)))
@@ -362,7 +366,7 @@ fn print_matrix(matrix: &BTreeMap<(Step, &str), u64>) {
 fn planted(arguments: &Arguments) -> bool {
     let mut missed = false;
     let threads = arguments.threads.unwrap_or_else(threads);
-    for bug in Planted::ALL {
+    for bug in Planted::ALL.into_iter().filter(|bug| arguments.asks_for(&format!("{bug:?}"))) {
         // The first seed that finds it, whichever ends first.
         let mut found: Option<(u64, Rule, String)> = None;
         let end = arguments.from + arguments.seeds.max(20_000);

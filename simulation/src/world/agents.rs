@@ -9,6 +9,7 @@ use agent::kubernetes::call::{Answer, Failure};
 use agent::pilot::durable::Durable;
 use agent::pilot::{Pilot, Setup};
 use policies::plan::Verdict;
+use protocol::database::VolumeState;
 use protocol::id::{ClusterId, Generation, PilotId, PilotName, Uid};
 use protocol::launcher::{Ask, DatabaseProgram, Program, StartPermission};
 use protocol::message::Message;
@@ -49,6 +50,8 @@ pub(crate) struct Agent {
     read: (bool, bool),
     /// What it was asked to promise last.
     pub(crate) asked: Option<Promise>,
+    /// The size of the set that it read first: only planted bugs ask.
+    pub(crate) first_size: Option<u32>,
 }
 
 impl Agent {
@@ -106,6 +109,7 @@ impl World {
             led: None,
             read: (false, false),
             asked: None,
+            first_size: None,
         };
         self.agents.insert(life, agent);
         self.after(1, Happening::Tick(life));
@@ -118,7 +122,7 @@ impl World {
 
     pub(crate) fn tick(&mut self, life: Life) {
         let Some(agent) = self.agents.get(&life).filter(|a| !a.paused) else { return };
-        let wait = self.clock(agent.name()).wait(TICK);
+        let wait = self.clock(agent.name()).wait(TICK) + planted::happens_to_be(self.options.planted);
         self.hear(life, Event::Tick);
         self.after(wait, Happening::Tick(life));
     }
@@ -253,8 +257,14 @@ impl World {
                 Ask::Start { program, permission: StartPermission { pod, identity } }
             }
             LocalAct::Leave { operation } => Ask::Leave { operation },
-            LocalAct::EndAfterLeave { operation } => Ask::EndAfterLeave { operation },
-            LocalAct::DrainAndStop => Ask::DrainAndStop,
+            LocalAct::EndAfterLeave { operation } => {
+                self.judge_end_after_leave(&id.name);
+                Ask::EndAfterLeave { operation }
+            }
+            LocalAct::DrainAndStop => {
+                self.judge_stop(&id.name);
+                Ask::DrainAndStop
+            }
             LocalAct::Restart => Ask::Restart,
             LocalAct::Deadline(left) => Ask::Deadline { left },
             LocalAct::MoveAside { .. } => {
@@ -265,6 +275,30 @@ impl World {
         };
         let wait = self.chances.disk.between(1, 5);
         self.after(wait, Happening::Ask(life, Some(number), Box::new(ask)));
+    }
+
+    /// A pilot that stops its database because nobody answers it: only a planted bug does.
+    pub(crate) fn stops_its_database(&mut self, life: Life) {
+        let Some(name) = self.agents.get(&life).map(|a| a.name().clone()) else { return };
+        self.judge_stop(&name);
+        self.after(1, Happening::Ask(life, None, Box::new(Ask::DrainAndStop)));
+    }
+
+    /// S-LOCAL: a database is stopped only with its pod.
+    fn judge_stop(&mut self, name: &PilotName) {
+        if self.pods.get(name).is_some_and(|pod| pod.dies.is_none()) {
+            self.oracle.broken(Rule::Local, format!("{name} stops its database although its pod is not told to end"));
+        }
+    }
+
+    /// C-DRAIN: a leave is over when others hold all that the leaver held, and not before.
+    fn judge_end_after_leave(&mut self, name: &PilotName) {
+        let Some(pod) = self.pods.get(name) else { return };
+        let owns = self.volumes.get(&pod.claim).and_then(|v| v.data.as_ref()).filter(|d| d.is_full_member());
+        if let Some(data) = owns {
+            let why = format!("{name} ends as one that has left, and {} still owns its part", data.identity);
+            self.oracle.broken(Rule::Left, why);
+        }
     }
 
     pub(crate) fn timeout(&mut self, life: Life, id: CallId) {
@@ -316,9 +350,11 @@ impl World {
             let state = planted::misread_database(self.options.planted, process.look(self.now));
             self.hear(life, Event::Database(Box::new(state)));
         } else {
+            let fresh = self.now < agent.id.generation.0 + 3_000;
             let bare = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
             self.hear(life, Event::Database(Box::new(bare)));
-            let volume = self.volume_state(&claim, known);
+            let unread = fresh && self.options.planted == Some(Planted::UnreadIsEmpty);
+            let volume = if unread { VolumeState::Empty } else { self.volume_state(&claim, known) };
             self.hear(life, Event::Volume(volume));
         }
     }

@@ -5,9 +5,9 @@ use super::oracle::Commit;
 use super::planted::Planted;
 use super::{Happening, Request, World, plan, planted};
 use agent::event::Event;
-use agent::kubernetes::call::{Call, Failure};
+use agent::kubernetes::call::{Answer, Call, Failure};
 use agent::kubernetes::translate::{Names, decode, encode};
-use protocol::id::PilotName;
+use protocol::id::{PilotId, PilotName};
 
 pub(crate) fn names(pod: &PilotName) -> Names {
     Names {
@@ -26,6 +26,7 @@ impl World {
         let ordinal = request.from.name.ordinal().unwrap_or(0);
         let chance = &mut self.chances.api;
         let (there, back) = (chance.between(1, 25), chance.between(1, 25));
+        let planted = self.options.planted;
         let cut = self.broken.api_cuts.get(&ordinal).is_some_and(|until| self.now < *until);
         if cut || self.now < self.broken.outage_until {
             // Half of the outages refuse connections, the other half swallow what is sent.
@@ -34,11 +35,13 @@ impl World {
                 let event = Event::Api { id: request.id, result };
                 self.after(there, Happening::Hear(request.life, Box::new(event)));
             }
+            if planted == Some(Planted::StopsWithoutApi) {
+                self.stops_its_database(request.life);
+            }
             return;
         }
         request.answer_after = Some(back);
         let mut arrives = there;
-        let planted = self.options.planted;
         let lease = matches!(*request.call, Call::CreateLease(_) | Call::ReplaceLease { .. });
         if write
             && !lease
@@ -70,7 +73,35 @@ impl World {
                 }
             }
         }
+        if planted == Some(Planted::IntentBeforeRecord) && matches!(*request.call, Call::ReplaceRecord(..)) {
+            request.answer_after = None;
+            let event = Event::Api { id: request.id, result: Ok(Answer::Written) };
+            self.after(there, Happening::Hear(request.life, Box::new(event)));
+            arrives += 3_000;
+        }
         self.after(arrives, Happening::Request(Box::new(request)));
+    }
+
+    /// S-BOOT: a cluster is founded only where every declared member has been looked at and is empty.
+    fn judge_founding(&mut self, by: &PilotId) {
+        let size = self.cluster.replicas().unwrap_or(0);
+        let unasked = self.pods.iter().filter(|(name, _)| name.ordinal().is_some_and(|o| o < size)).find(|(_, pod)| {
+            self.volumes.get(&pod.claim).is_none_or(|v| v.durable.is_none() && !v.forgot || v.data.is_some())
+        });
+        if let Some((name, _)) = unasked {
+            let why = format!("{by} founds while {name} is not known to be empty");
+            self.oracle.broken(super::oracle::Rule::Boot, why);
+        }
+    }
+
+    /// Whether most of the roster hold the Lease's holder silent.
+    fn holder_is_held_silent(&self) -> bool {
+        let (Some(lease), Some(record)) = (self.cluster.lease(), self.cluster.record()) else { return false };
+        let Some(holder) = self.agents.values().find(|a| a.id.to_string() == lease.holder) else { return false };
+        let silent = |name: &PilotName| {
+            self.held_silent.get(&(name.clone(), holder.id.clone())).is_some_and(|at| at + 2_000 > self.now)
+        };
+        record.roster.iter().filter(|v| silent(&v.name)).count() * 2 > record.roster.len()
     }
 
     /// A request has reached the API.
@@ -119,6 +150,9 @@ impl World {
             let commit = Commit { now, life, from: &from, call, http: &http, before, untouched, committed };
             self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
             self.judge_disturbance(&from, call, &sent, (status, committed));
+            if committed && matches!(call, Call::CreateRecord(_)) {
+                self.judge_founding(&from);
+            }
             if let (true, Call::ReplaceLease { content, .. }) = (committed, call)
                 && content.holder.is_some()
                 && let Some(holder) = held_by
@@ -126,9 +160,17 @@ impl World {
                 self.judge_taking(&from, &holder);
             }
         }
-        let body = planted::lease_misread(self.options.planted, &call, &from.to_string(), wall, body);
+        let silent = self.options.planted.is_some() && self.holder_is_held_silent();
+        let body = planted::lease_misread(self.options.planted, &call, &from.to_string(), wall, silent, body);
         let body = planted::stamp_unread(self.options.planted, &call, body);
-        let result = decode(&names, &call, status, &body);
+        let epoch = self.options.planted.and_then(|_| self.cluster.lease()).map_or(0, |lease| lease.epoch);
+        let body = planted::stamp_assumed(self.options.planted, &call, epoch, body);
+        let mut result = decode(&names, &call, status, &body);
+        let founded = self.cluster.record().is_some();
+        if let Some(agent) = self.agents.get_mut(&life) {
+            let mut reader = planted::Reader { pod: &agent.pod, first_size: &mut agent.first_size, founded };
+            result = result.map(|answer| planted::misread(self.options.planted, &call, &mut reader, answer));
+        }
         if let Some(wait) = answer_after {
             self.after(wait, Happening::Hear(life, Box::new(Event::Api { id, result })));
         }

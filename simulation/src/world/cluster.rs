@@ -15,6 +15,11 @@ pub const SET: &str = "db";
 /// The claim template that holds the data.
 pub const TEMPLATE: &str = "data";
 
+/// The pod of this ordinal.
+pub(crate) fn pod_name(ordinal: u32) -> Option<PilotName> {
+    PilotName::parse(&format!("{SET}-{ordinal}")).ok()
+}
+
 /// The version of the template whose image cannot be had.
 pub const NO_IMAGE: u32 = 99;
 

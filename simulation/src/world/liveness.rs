@@ -4,7 +4,7 @@
 
 use super::agents::Life;
 use super::chance::Chance;
-use super::cluster::SET;
+use super::cluster::pod_name;
 use super::database::Stage;
 use super::oracle::Rule;
 use super::pods::Pod;
@@ -83,11 +83,9 @@ impl Core {
         let ruined = left.into_iter().filter_map(|ordinal| Some((ordinal, *chance.pick(&Ruin::ALL)?))).collect();
         Self { whole, ruined }
     }
-}
 
-impl Core {
     fn names(&self) -> impl Iterator<Item = PilotName> {
-        self.whole.iter().filter_map(|ordinal| PilotName::parse(&format!("{SET}-{ordinal}")).ok())
+        self.whole.iter().copied().filter_map(pod_name)
     }
 }
 
@@ -105,11 +103,7 @@ impl World {
         self.heal();
         self.answer_lost_quorum();
         let replicas = self.cluster.replicas().unwrap_or(0);
-        let record = self.cluster.record();
-        let voters: Vec<u32> = match &record {
-            Some(record) => record.roster.iter().filter_map(|v| v.name.ordinal()).collect(),
-            None => (0..replicas).collect(),
-        };
+        let voters = self.voters();
         // A pod whose image cannot be had is whole only when somebody has made it anew.
         let stuck: BTreeSet<u32> =
             self.cluster.pods().iter().filter(|pod| !pod.pulled).filter_map(|pod| pod.name.ordinal()).collect();
@@ -119,7 +113,7 @@ impl World {
             return;
         }
         let core = Core::draw(self.options.seed, &present, replicas);
-        if core.whole.len() * 2 <= voters.len() {
+        if !self.can_decide(&core) {
             return;
         }
         self.tell(format!("whole from now on: {:?}; for good: {:?}", core.whole, core.ruined));
@@ -144,6 +138,14 @@ impl World {
         self.watch_core(&core);
     }
 
+    /// The ordinals of the pilots that count; before there is a record, of all that are declared.
+    fn voters(&self) -> Vec<u32> {
+        match self.cluster.record() {
+            Some(record) => record.roster.iter().filter_map(|v| v.name.ordinal()).collect(),
+            None => (0..self.cluster.replicas().unwrap_or(0)).collect(),
+        }
+    }
+
     fn ruin(&mut self, ordinal: u32, ruin: Ruin) {
         match ruin {
             Ruin::Node => self.act(&Action::LoseNode(ordinal, FOR_GOOD)),
@@ -163,8 +165,7 @@ impl World {
 
     /// What the core lacks, if anything.
     fn lacking(&self, core: &Core) -> Option<(Rule, String)> {
-        let record = self.cluster.record();
-        if self.left_to_a_person().is_some() || !self.can_decide(core, record.as_ref()) {
+        if self.left_to_a_person().is_some() || !self.can_decide(core) {
             return None;
         }
         let leaders = self.coordinators();
@@ -178,18 +179,15 @@ impl World {
         if core.names().filter(|name| name != leader).all(|name| alone(&name)) && core.whole.len() > 1 {
             return Some((Rule::Coordinator, format!("{leader} leads at epoch {epoch} and reaches nobody")));
         }
-        let record = record?;
+        let record = self.cluster.record()?;
         let down = core.names().find(|name| self.has_to_serve(&record, name) && !self.serves(name))?;
         Some((Rule::Rest, format!("{down} is a member, is whole, and does not serve")))
     }
 
     /// Whether the core is a majority still: who joins or leaves meanwhile changes what one is, and a pilot that started
     /// while it did not reach the API can promise nothing.
-    fn can_decide(&self, core: &Core, record: Option<&ClusterRecord>) -> bool {
-        let voters: Vec<u32> = match record {
-            Some(record) => record.roster.iter().filter_map(|v| v.name.ordinal()).collect(),
-            None => (0..self.cluster.replicas().unwrap_or(0)).collect(),
-        };
+    fn can_decide(&self, core: &Core) -> bool {
+        let voters = self.voters();
         voters.iter().filter(|ordinal| core.whole.contains(ordinal)).count() * 2 > voters.len()
     }
 
@@ -217,15 +215,15 @@ impl World {
             {
                 // One whose pod is restarted hands over.
                 if let Some((life, epoch)) = leader.replace(now)
-                    && self.agents.contains_key(&life)
-                    && !self.agents.get(&life).is_some_and(|a| self.pods.get(a.name()).is_some_and(Pod::is_ending))
+                    && let Some(agent) = self.agents.get(&life)
+                    && !self.pods.get(agent.name()).is_some_and(Pod::is_ending)
                 {
                     unexplained.push(epoch);
                 }
             }
             self.run_until(self.now + 1_000);
         }
-        if unexplained.len() > 1 && self.can_decide(core, self.cluster.record().as_ref()) {
+        if unexplained.len() > 1 && self.can_decide(core) {
             let why = format!(
                 "the coordinators of epochs {unexplained:?} ended within {WATCHED} ms, and nothing disturbs the core"
             );

@@ -244,7 +244,7 @@ impl World {
         }
         if let Some(view) = view {
             let at = self.reads(&name);
-            let view = planted::silent_by_one(self.options.planted, &name, view);
+            let view = planted::view_misread(self.options.planted, &name, view);
             self.hear(life, Event::View(Box::new(View { at, ..view })));
         }
     }
@@ -382,9 +382,18 @@ impl World {
         let Some(link) = self.links.get_mut(&key(from, to)) else { return };
         if let Some(message) = link.ways[usize::from(from > to)].pop_front() {
             // What crosses the wire is what the codec makes of it.
-            let heard = protocol::codec::encode(&message).and_then(|bytes| protocol::codec::decode::<Message>(&bytes));
+            let sent = planted::on_the_wire(self.options.planted, &message);
+            let heard = protocol::codec::encode(&sent).and_then(|bytes| protocol::codec::decode::<Message>(&bytes));
             match heard {
-                Ok(message) => self.hear(to, Event::Message(sender, message)),
+                Ok(heard) if heard != message => {
+                    self.oracle.broken(super::oracle::Rule::Codec, format!("{message:?} arrived as {heard:?}"));
+                }
+                Ok(message) => {
+                    let voter = self.cluster.record().filter(|_| self.options.planted.is_some());
+                    let voter = voter.and_then(|r| Some(r.roster.into_iter().find(|v| v.name == sender.name)?.claim));
+                    let message = planted::counted(self.options.planted, voter.as_ref(), message);
+                    self.hear(to, Event::Message(sender, message));
+                }
                 Err(error) => self.oracle.broken(super::oracle::Rule::Codec, format!("{message:?}: {error}")),
             }
         }

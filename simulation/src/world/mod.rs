@@ -559,7 +559,7 @@ impl World {
             Action::DeletePod(ordinal) => self.cluster.delete_pod(self.now, &format!("{}-{ordinal}", cluster::SET)),
             Action::Template(version) => self.cluster.change_template(self.now, *version),
             Action::KillDatabase(ordinal) => {
-                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                if let Some(pod) = cluster::pod_name(*ordinal) {
                     self.kill_database(&pod, None);
                 }
             }
@@ -573,12 +573,12 @@ impl World {
                 }
             }
             Action::HangDatabase(ordinal, length) => {
-                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                if let Some(pod) = cluster::pod_name(*ordinal) {
                     self.databases.hang(self.now, &pod, *length);
                 }
             }
             Action::FailMove(ordinal) => {
-                if let Ok(pod) = PilotName::parse(&format!("{}-{ordinal}", cluster::SET)) {
+                if let Some(pod) = cluster::pod_name(*ordinal) {
                     self.break_off(&pod);
                 }
             }

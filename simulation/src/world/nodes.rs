@@ -2,8 +2,7 @@
 //! the same name. Each ordinal has a node of its own, as pods on local disks have.
 
 use super::World;
-use super::cluster::{PodSeen, SET};
-use protocol::id::PilotName;
+use super::cluster::{PodSeen, pod_name};
 use std::collections::BTreeMap;
 
 /// The node controller holds a node not ready that it has not heard of for so long (`--node-monitor-grace-period`, 50 s
@@ -46,7 +45,7 @@ impl Nodes {
 impl World {
     /// The power of a node is cut: everything of the pod stops at once, and nothing answers for it.
     pub(crate) fn lose_node(&mut self, ordinal: u32, length: u64) {
-        let Ok(name) = PilotName::parse(&format!("{SET}-{ordinal}")) else { return };
+        let Some(name) = pod_name(ordinal) else { return };
         let lost = Lost { since: self.now, until: self.now + length, not_ready: false, deleted: false };
         self.nodes.0.insert(ordinal, lost);
         self.kill_pod(&name);

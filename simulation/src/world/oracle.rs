@@ -7,7 +7,7 @@ use super::{World, marks};
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
 use protocol::epoch::Epoch;
-use protocol::id::{PilotId, PilotName, Uid};
+use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid};
 use protocol::record::{ClusterRecord, IntentKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +21,8 @@ pub enum Rule {
     Epoch,
     /// S-VALID: who believes that it coordinates holds an unexpired Lease; two never change membership at a time.
     Valid,
+    /// S-CLAIM: nothing is scaled or evicted that does not carry the epoch of who does it.
+    Claim,
     /// S-PRE: every write carries uid and resourceVersion.
     Pre,
     /// S-BOOT: one record, one founder.
@@ -39,6 +41,10 @@ pub enum Rule {
     Budget,
     /// C-DATA: every acknowledged row is read back.
     Data,
+    /// C-DRAIN: a leave is over only when others hold what the leaver held.
+    Left,
+    /// S-LOCAL: no pilot stops a database whose pod is not told to end.
+    Local,
     /// S-QUIET: a cluster at rest is left alone.
     Quiet,
     /// What is said between pilots survives the codec.
@@ -57,6 +63,7 @@ impl fmt::Display for Rule {
             Self::Fence => "S-FENCE",
             Self::Epoch => "S-EPOCH",
             Self::Valid => "S-VALID",
+            Self::Claim => "S-CLAIM",
             Self::Pre => "S-PRE",
             Self::Boot => "S-BOOT",
             Self::Reuse => "S-REUSE",
@@ -66,6 +73,8 @@ impl fmt::Display for Rule {
             Self::Seed => "C-SEED",
             Self::Budget => "S-BUDGET",
             Self::Data => "C-DATA",
+            Self::Left => "C-DRAIN",
+            Self::Local => "S-LOCAL",
             Self::Quiet => "S-QUIET",
             Self::Codec => "CODEC",
             Self::Coordinator => "L-COORD",
@@ -125,6 +134,8 @@ pub struct Oracle {
     record_epoch: u64,
     records: u32,
     founders: u32,
+    /// Whoever a record has named as retired: nobody may forget it.
+    retired: BTreeSet<DatabaseIdentity>,
     /// Writes refused because somebody of a higher epoch was there before.
     pub refused: u64,
     /// Writes of anything but the Lease that were committed.
@@ -148,6 +159,7 @@ impl Oracle {
             record_epoch: 0,
             records: 0,
             founders: 0,
+            retired: BTreeSet::new(),
             refused: 0,
             writes: 0,
             changes: 0,
@@ -285,6 +297,14 @@ impl Oracle {
             let rule = if matches!(call, Call::ReplaceLease { .. }) { Rule::Epoch } else { Rule::Fence };
             self.broken(rule, why);
         }
+        let destructive = matches!(call, Call::Scale(..) | Call::EvictPod(_));
+        if let Some((_, stamp)) = before
+            && destructive
+            && *stamp < epoch
+        {
+            let why = format!("{from} {what} at epoch {epoch} on an object that still carries {stamp}");
+            self.broken(Rule::Claim, why);
+        }
         let lease_is_written = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
         self.writes += u64::from(!lease_is_written);
         let holders = if lease_is_written { &mut self.lease_holders } else { &mut self.holders };
@@ -322,6 +342,7 @@ impl Oracle {
                     );
                 }
                 self.record_epoch = stands;
+                self.retired.extend(record.iter().flat_map(|r| r.retired.keys().cloned()));
             }
             Call::StampSet(_) | Call::Scale(..) | Call::MarkClaim(..) | Call::StampPod(_) | Call::EvictPod(_) => {}
             Call::GetLease
@@ -345,7 +366,7 @@ impl Oracle {
     ) {
         match identity {
             Some(identity) => {
-                let retired = record.is_some_and(|r| r.retired.keys().any(|i| i.as_str() == identity));
+                let retired = self.retired.iter().any(|i| i.as_str() == identity);
                 if retired {
                     self.broken(Rule::Reuse, format!("{pod} starts on data of {identity}, which is retired"));
                 }

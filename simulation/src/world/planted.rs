@@ -1,19 +1,25 @@
 //! Bugs that are put in on purpose, so that it is seen that the simulator finds such. Each is what an adapter or a
 //! library might really do wrong; a switch at run time puts it in, in one build.
 
+mod answers;
+
+pub(crate) use answers::{Reader, misread};
+
 use super::agents::Agent;
 use super::run::Options;
 use agent::effect::StartAs;
 use agent::kubernetes::call::{Answer, Call, Failure};
 use agent::kubernetes::translate::{EPOCH, HttpCall};
-use protocol::database::{DatabaseState, RingStatus};
-use protocol::id::{PilotId, PilotName};
+use agent::launch::memory::Memory;
+use protocol::database::{DatabasePhase, DatabaseState, RingStatus};
+use protocol::id::{PilotId, PilotName, Uid};
 use protocol::message::Message;
 use protocol::promise::Refusal;
 use protocol::view::{Liveness, View};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +56,51 @@ pub enum Planted {
     SeedsItself,
     /// The stamp on the set is never read.
     StampUnread,
+    /// Which identities are retired is never read.
+    RetiredUnread,
+    /// A cluster is founded when a majority of the declared members is there and empty.
+    FoundingByMajority,
+    /// Of the set's size the first that a process sees is kept: what was changed since is never seen.
+    SizeSeenOnce,
+    /// What the API adds to a pod by default is part of what is compared with the set's template.
+    DefaultsDiffer,
+    /// The own pod is read by its name alone: an earlier pod of that name may be meant.
+    PodByName,
+    /// A member whose report came is taken to serve.
+    AwayUnseen,
+    /// Each reading of another's Lease is taken for a new renewal of it.
+    LeaseAlwaysNew,
+    /// Who takes a Lease over before it has run out does not wait for its end before it changes membership.
+    StepInsideOldLease,
+    /// A promise counts by the name of the pilot, whatever its claim.
+    PromiseByName,
+    /// A claim is marked by its name only.
+    BlindMark,
+    /// The set's size is written whatever it has become since it was read.
+    BlindScale,
+    /// The record is written by its resourceVersion only: of a record made anew it may be the same.
+    UidLeftOut,
+    /// A write of the record is taken for done when it has been sent.
+    IntentBeforeRecord,
+    /// Something is done in the order in which a process's memory happens to lie.
+    HashOrder,
+    /// The launcher's permission to start holds in whatever pod it finds itself.
+    PermissionForAnyPod,
+    /// A volume that cannot be read yet is taken for an empty one.
+    UnreadIsEmpty,
+    /// A field of a message is lost on the wire.
+    FieldLost,
+    /// A pilot whom the API refuses stops its database.
+    StopsWithoutApi,
+    /// A leave is said to be done when it has been taken on.
+    DoneByReply,
+    /// A pod is taken to carry the epoch of the Lease, whatever it carries.
+    StampAssumed,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 36] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -71,6 +117,26 @@ impl Planted {
         Self::CopiesUnread,
         Self::SeedsItself,
         Self::StampUnread,
+        Self::RetiredUnread,
+        Self::FoundingByMajority,
+        Self::SizeSeenOnce,
+        Self::DefaultsDiffer,
+        Self::PodByName,
+        Self::AwayUnseen,
+        Self::LeaseAlwaysNew,
+        Self::StepInsideOldLease,
+        Self::PromiseByName,
+        Self::BlindMark,
+        Self::BlindScale,
+        Self::UidLeftOut,
+        Self::IntentBeforeRecord,
+        Self::HashOrder,
+        Self::PermissionForAnyPod,
+        Self::UnreadIsEmpty,
+        Self::FieldLost,
+        Self::StopsWithoutApi,
+        Self::DoneByReply,
+        Self::StampAssumed,
     ];
 
     /// A run in which the bug can show.
@@ -94,14 +160,37 @@ impl Planted {
             | Self::LeavingIsGone
             | Self::CopiesUnread
             | Self::SeedsItself
-            | Self::StampUnread => Options::swarm(seed),
+            | Self::StampUnread
+            | Self::RetiredUnread
+            | Self::FoundingByMajority
+            | Self::SizeSeenOnce
+            | Self::DefaultsDiffer
+            | Self::PodByName
+            | Self::AwayUnseen
+            | Self::LeaseAlwaysNew
+            | Self::StepInsideOldLease
+            | Self::PromiseByName
+            | Self::BlindMark
+            | Self::BlindScale
+            | Self::UidLeftOut
+            | Self::IntentBeforeRecord
+            | Self::HashOrder
+            | Self::PermissionForAnyPod
+            | Self::UnreadIsEmpty
+            | Self::FieldLost
+            | Self::StopsWithoutApi
+            | Self::DoneByReply
+            | Self::StampAssumed => Options::swarm(seed),
         };
         Options { planted: Some(self), ..options }
     }
 
     /// Its writes lack uid and resourceVersion by construction.
     pub(crate) fn writes_blindly(self) -> bool {
-        matches!(self, Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction)
+        matches!(
+            self,
+            Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction | Self::BlindMark | Self::BlindScale
+        )
     }
 }
 
@@ -113,6 +202,16 @@ pub(crate) fn role(planted: Option<Planted>, role: StartAs) -> StartAs {
     }
 }
 
+/// A launcher's memory as it takes it in this pod.
+pub(crate) fn permission(planted: Option<Planted>, pod: &Uid, mut memory: Memory) -> Memory {
+    if planted == Some(Planted::PermissionForAnyPod)
+        && let Some(permission) = &mut memory.permission
+    {
+        permission.pod = pod.clone();
+    }
+    memory
+}
+
 /// What a driver makes of a database.
 pub(crate) fn misread_database(planted: Option<Planted>, mut state: DatabaseState) -> DatabaseState {
     if planted == Some(Planted::LeavingIsGone)
@@ -122,6 +221,9 @@ pub(crate) fn misread_database(planted: Option<Planted>, mut state: DatabaseStat
     }
     if planted == Some(Planted::CopiesUnread) {
         state.replication = state.replication.map(|_| 1);
+    }
+    if planted == Some(Planted::DoneByReply) && state.phase == DatabasePhase::Leaving {
+        state.phase = DatabasePhase::Left;
     }
     state
 }
@@ -153,6 +255,48 @@ pub(crate) fn stamp_unread(planted: Option<Planted>, call: &Call, mut body: Valu
     body
 }
 
+/// What arrives of a message.
+pub(crate) fn on_the_wire(planted: Option<Planted>, message: &Message) -> Message {
+    match (planted, message) {
+        (Some(Planted::FieldLost), Message::Promised { epoch, round, .. }) => {
+            Message::Promised { epoch: *epoch, round: *round, claim: None }
+        }
+        _ => message.clone(),
+    }
+}
+
+/// A promise as it is counted: from this pilot's claim as the roster has it.
+pub(crate) fn counted(planted: Option<Planted>, voter: Option<&Uid>, message: Message) -> Message {
+    match (planted, message) {
+        (Some(Planted::PromiseByName), Message::Promised { epoch, round, claim }) => {
+            Message::Promised { epoch, round, claim: voter.cloned().or(claim) }
+        }
+        (_, message) => message,
+    }
+}
+
+/// Something that depends on where this process's memory lies, or on what it has done before: not on the seed.
+pub(crate) fn happens_to_be(planted: Option<Planted>) -> u64 {
+    static BEFORE: AtomicU64 = AtomicU64::new(0);
+    match planted {
+        Some(Planted::HashOrder) => BEFORE.fetch_add(1, Ordering::Relaxed) % 3,
+        Some(_) | None => 0,
+    }
+}
+
+/// Pods that all carry this epoch.
+pub(crate) fn stamp_assumed(planted: Option<Planted>, call: &Call, epoch: u64, mut body: Value) -> Value {
+    if planted == Some(Planted::StampAssumed)
+        && *call == Call::ListPods
+        && let Some(items) = body["items"].as_array_mut()
+    {
+        for annotations in items.iter_mut().filter_map(|item| item["metadata"].as_object_mut()) {
+            annotations.entry("annotations").or_insert_with(|| json!({}))[EPOCH] = json!(epoch.to_string());
+        }
+    }
+    body
+}
+
 /// What it does not remember to have promised to a higher epoch, it promises.
 pub(crate) fn no_floor(planted: Option<Planted>, agent: &Agent, message: Message) -> Message {
     match (planted, &message, &agent.asked) {
@@ -171,7 +315,15 @@ pub(crate) fn blind(planted: Option<Planted>, call: &Call, http: HttpCall) -> Ht
     let renewal = matches!(call, Call::ReplaceLease { content, .. } if content.holder.is_some());
     match (planted, call) {
         (Some(Planted::BlindRenewal), Call::ReplaceLease { .. }) if renewal => {}
-        (Some(Planted::BlindRecord), Call::ReplaceRecord(..)) => {}
+        (Some(Planted::BlindRecord), Call::ReplaceRecord(..))
+        | (Some(Planted::BlindMark), Call::MarkClaim(..))
+        | (Some(Planted::BlindScale), Call::Scale(..)) => {}
+        (Some(Planted::UidLeftOut), Call::ReplaceRecord(..)) => {
+            if let Some(meta) = body["metadata"].as_object_mut() {
+                meta.remove("uid");
+            }
+            return HttpCall { body: Some(body), ..http };
+        }
         (Some(Planted::BlindEviction), Call::EvictPod(_)) => {
             if let Some(options) = body["deleteOptions"].as_object_mut() {
                 options.remove("preconditions");
@@ -185,11 +337,21 @@ pub(crate) fn blind(planted: Option<Planted>, call: &Call, http: HttpCall) -> Ht
             meta.remove(key);
         }
     }
+    if matches!(call, Call::Scale(..)) {
+        return HttpCall { body: Some(body), ..http };
+    }
     HttpCall { method: "PATCH", content_type: "application/merge-patch+json", body: Some(body), ..http }
 }
 
-/// A Lease of another pilot as a reader with one of these bugs takes it.
-pub(crate) fn lease_misread(planted: Option<Planted>, call: &Call, reader: &str, wall: u64, mut body: Value) -> Value {
+/// A Lease of another pilot as a reader with one of these bugs takes it; whether most hold its holder silent.
+pub(crate) fn lease_misread(
+    planted: Option<Planted>,
+    call: &Call,
+    reader: &str,
+    wall: u64,
+    silent: bool,
+    mut body: Value,
+) -> Value {
     if *call != Call::GetLease || !body["spec"].is_object() || body["spec"]["holderIdentity"] == reader {
         return body;
     }
@@ -201,17 +363,33 @@ pub(crate) fn lease_misread(planted: Option<Planted>, call: &Call, reader: &str,
         body["spec"]["holderIdentity"] = json!("");
         body["spec"]["leaseDurationSeconds"] = json!(1);
     }
-    if planted == Some(Planted::ShortLease) {
+    if planted == Some(Planted::ShortLease) || (planted == Some(Planted::StepInsideOldLease) && silent) {
         body["spec"]["leaseDurationSeconds"] = json!(1);
+    }
+    if planted == Some(Planted::LeaseAlwaysNew) {
+        body["metadata"]["resourceVersion"] = json!(format!("{wall}"));
     }
     body
 }
 
-/// Whom this pilot does not hear, every other report seems to name as silent.
-pub(crate) fn silent_by_one(planted: Option<Planted>, own: &PilotName, mut view: View) -> View {
-    if planted != Some(Planted::SilentByOne) {
-        return view;
+/// What this pilot makes of what it knows of the others.
+pub(crate) fn view_misread(planted: Option<Planted>, own: &PilotName, mut view: View) -> View {
+    match planted {
+        Some(Planted::SilentByOne) => all_name_whom_one_misses(own, view),
+        Some(Planted::AwayUnseen) => {
+            for report in view.peers.values_mut().filter_map(|peer| peer.report.as_mut()) {
+                if !matches!(report.database.phase, DatabasePhase::Serving | DatabasePhase::Leaving) {
+                    Arc::make_mut(report).database.phase = DatabasePhase::Serving;
+                }
+            }
+            view
+        }
+        Some(_) | None => view,
     }
+}
+
+/// Whom this pilot does not hear, every other report seems to name as silent.
+fn all_name_whom_one_misses(own: &PilotName, mut view: View) -> View {
     let silent: Vec<PilotId> = view
         .peers
         .iter()

@@ -2,8 +2,8 @@
 
 use super::agents::Life;
 use super::cluster::PodSeen;
-use super::database::{BrokenOff, Data, Databases, Seed, Stage, Start, Turn};
-use super::planted::Planted;
+use super::database::{BrokenOff, Data, Databases, Process, Seed, Stage, Start, Turn};
+use super::planted::{self, Planted};
 use super::{Happening, World, marks};
 use agent::event::Event;
 use agent::launch::accounts::Accounts;
@@ -15,7 +15,7 @@ use protocol::database::VolumeState;
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use protocol::launcher::{Ask, Program, Reply};
 use protocol::record::IntentKind;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// What outlives pods.
@@ -25,7 +25,7 @@ pub(crate) struct Volume {
     /// What the pilot remembered at some times before, oldest first: somebody may have kept a copy.
     copies: VecDeque<Durable>,
     /// It has been lost, or replaced by such a copy.
-    forgot: bool,
+    pub(crate) forgot: bool,
     /// All that was on it has been lost.
     pub(crate) lost: bool,
     launcher: Memory,
@@ -78,7 +78,7 @@ pub(crate) struct Pod {
     pub(crate) launcher: Option<Launcher>,
     launcher_again: Option<u64>,
     /// Killed then, whatever it does.
-    dies: Option<u64>,
+    pub(crate) dies: Option<u64>,
     agent_told: bool,
     /// All of its containers have run.
     running: bool,
@@ -216,7 +216,7 @@ impl World {
 
     /// The pilot's process is killed and what it remembers is lost, or is as it was at some time before.
     pub(crate) fn ruin_memory(&mut self, ordinal: u32, older: bool) {
-        let Ok(name) = PilotName::parse(&format!("{}-{ordinal}", super::cluster::SET)) else { return };
+        let Some(name) = super::cluster::pod_name(ordinal) else { return };
         let Some(pod) = self.pods.get(&name) else { return };
         let claim = pod.claim.clone();
         if let Some(agent) = pod.agent {
@@ -270,7 +270,8 @@ impl World {
             roots: Vec::new(),
             boot: "model".to_owned(),
         };
-        let (machine, effects) = Machine::new(settings, at, volume.launcher.clone(), volume.accounts.clone());
+        let memory = planted::permission(self.options.planted, &pod.uid, volume.launcher.clone());
+        let (machine, effects) = Machine::new(settings, at, memory, volume.accounts.clone());
         pod.launcher = Some(Launcher { life, machine, database: None, leave: None, asks: BTreeMap::new(), told: 0 });
         let agent = pod.agent;
         self.launcher_effects(name, life, effects);
@@ -503,9 +504,20 @@ impl World {
             };
             let reaches =
                 |(peer, uid): &Seed| self.reaches(&name, peer) && self.pods.get(peer).is_some_and(|p| p.uid == *uid);
-            let serves = |p: &super::database::Process| p.stage == Stage::Serving;
-            let together =
-                databases.processes.iter().filter(|(_, p)| serves(p)).all(|(peer, _)| self.reaches(&name, peer));
+            let together = databases.processes.get(&name).is_some_and(|own| match own.stage {
+                Stage::Joining(_) => self.all_others_serve(&databases, &name, own),
+                Stage::Leaving(_) => databases
+                    .processes
+                    .iter()
+                    .filter(|(_, p)| p.stage == Stage::Serving)
+                    .all(|(peer, _)| self.reaches(&name, peer)),
+                Stage::Starting(_)
+                | Stage::JoinFailed
+                | Stage::Serving
+                | Stage::Announcing(_)
+                | Stage::Left
+                | Stage::Draining => true,
+            });
             let turn = databases.turn(self.now, &name, &mut data, reaches, together);
             if let Some(volume) = claim.and_then(|c| self.volumes.get_mut(&c)) {
                 volume.data = data;
@@ -553,6 +565,20 @@ impl World {
         }
     }
 
+    /// Whether everybody else who owns a part serves where this one reaches it: who joins takes over from all of them.
+    fn all_others_serve(&self, databases: &Databases, name: &PilotName, own: &Process) -> bool {
+        let serving: BTreeMap<&Uid, &PilotName> =
+            databases.processes.iter().filter(|(_, p)| p.stage == Stage::Serving).map(|(n, p)| (&p.claim, n)).collect();
+        self.volumes
+            .iter()
+            .filter(|(claim, volume)| {
+                **claim != own.claim
+                    && !self.rows.is_gone(claim)
+                    && volume.data.as_ref().is_some_and(super::database::Data::is_full_member)
+            })
+            .all(|(claim, _)| serving.get(claim).is_some_and(|peer| self.reaches(name, peer)))
+    }
+
     /// What the database of this pod streams breaks off.
     pub(crate) fn break_off(&mut self, name: &PilotName) {
         let Some(broken) = self.databases.break_off(self.now, name) else { return };
@@ -575,7 +601,7 @@ impl World {
 
     /// The node's disk with this pod's volume is lost: everything of the pod ends, and its claim is bound to an empty one.
     pub(crate) fn lose_volume(&mut self, ordinal: u32) {
-        let Ok(name) = PilotName::parse(&format!("{}-{ordinal}", super::cluster::SET)) else { return };
+        let Some(name) = super::cluster::pod_name(ordinal) else { return };
         let Some(claim) = self.pods.get(&name).map(|p| p.claim.clone()) else { return };
         let record = self.cluster.record().map_or(0, |r| r.epoch.0);
         self.rows_are_lost_with(&claim);
@@ -672,9 +698,23 @@ impl World {
     pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {
         let Some((name, claim)) = self.agents.get(&agent).map(|a| (a.name().clone(), a.claim.clone())) else { return };
         let runs = self.databases.processes.contains_key(&name);
+        // As a member to others of its cluster: who took a part over and was killed before anybody heard of it owns nothing.
+        let known: BTreeSet<DatabaseIdentity> = self
+            .volumes
+            .iter()
+            .filter(|(other, _)| **other != claim && !self.rows.is_gone(&claim) && !self.rows.is_gone(other))
+            .filter_map(|(_, volume)| volume.data.as_ref())
+            .flat_map(|data| data.peers.iter().cloned())
+            .collect();
         let result = match self.volumes.get_mut(&claim) {
             Some(_) if runs => Err("the database runs".to_owned()),
             Some(volume) => {
+                let known = |identity| known.contains(identity);
+                let owned = volume.data.as_ref().filter(|d| d.is_full_member() && known(&d.identity));
+                if let Some(data) = owned {
+                    let why = format!("{name} moves the data of {} aside, which still owns its part", data.identity);
+                    self.oracle.broken(super::oracle::Rule::Data, why);
+                }
                 volume.aside.extend(volume.data.take());
                 self.marks.mark(marks::MOVED_ASIDE);
                 Ok(())

@@ -3,7 +3,7 @@
 
 use super::World;
 use super::api::names;
-use super::cluster::SET;
+use super::cluster::pod_name;
 use super::database::Data;
 use super::pods::Volume;
 use agent::kubernetes::call::Call;
@@ -21,7 +21,7 @@ impl World {
         self.cluster.reconcile(0);
         let cluster = ClusterId::new("prepared");
         let members: BTreeMap<PilotName, MemberRecord> = (0..self.options.members)
-            .filter_map(|ordinal| PilotName::parse(&format!("{SET}-{ordinal}")).ok())
+            .filter_map(pod_name)
             .filter_map(|name| {
                 let claim = self.cluster.claim(&name)?;
                 Some((name.clone(), MemberRecord { claim, identity: DatabaseIdentity::new(format!("h-{name}")) }))
@@ -60,7 +60,7 @@ impl World {
             next_operation: 1,
             conditions: Vec::new(),
         };
-        if let Ok(first) = PilotName::parse(&format!("{SET}-0"))
+        if let Some(first) = pod_name(0)
             && let Ok(http) = encode(&names(&first), &Call::CreateRecord(Box::new(record)), "")
         {
             let (status, _) = self.cluster.handle(0, "user", &http);

@@ -36,6 +36,11 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// What lies on this claim is another cluster's.
+    pub(crate) fn is_gone(&self, claim: &Uid) -> bool {
+        self.gone.contains(claim)
+    }
+
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
