@@ -4,7 +4,7 @@ use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling,
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{
     PeersSay, line_of, most_have_told, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled,
-    strangers,
+    strangers, without_pod_beyond_the_size,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
 use crate::world::{RecordFacts, World};
@@ -164,7 +164,7 @@ pub(crate) fn carry_on(
     }
     if let Some(why) = not_all_serving(world, record, None) {
         if strange.is_empty()
-            && let Some(gone) = without_pod_beyond_the_size(world, record)
+            && let Some(gone) = record.members.keys().find(|name| without_pod_beyond_the_size(world, name))
             && !matches!(report.database.volume, Some(VolumeState::HoldsUnknown | VolumeState::Unreadable) | None)
         {
             // Nothing has begun, and that one serves again only under a leave, which no other operation lets begin.
@@ -194,12 +194,6 @@ pub(crate) fn carry_on(
     };
     let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside };
     Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
-}
-
-/// A member that no size asks for any more and whose pod is gone: its leave is unfinished.
-fn without_pod_beyond_the_size<'a>(world: &World, record: &'a ClusterRecord) -> Option<&'a PilotName> {
-    let beyond = |name: &PilotName| name.ordinal().is_some_and(|ordinal| world.set.is_beyond(ordinal));
-    record.members.keys().find(|name| beyond(name) && !world.pods.contains_key(*name))
 }
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {

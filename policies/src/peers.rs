@@ -77,10 +77,7 @@ pub(crate) fn peers_say(
         }
     }
     // A member beyond the size that has no pod says something again only under its leave, which no join lets begin.
-    let has_no_voice = |name: &&&PilotName| {
-        !world.pods.contains_key(**name) && name.ordinal().is_some_and(|ordinal| world.set.is_beyond(ordinal))
-    };
-    let mute = others.iter().filter(has_no_voice).count();
+    let mute = others.iter().filter(|name| without_pod_beyond_the_size(world, name)).count();
     if normal > 0 && normal == asked && asked * 2 > others.len() - mute {
         return PeersSay::Normal;
     }
@@ -102,6 +99,11 @@ pub(crate) fn peers_say(
         }
         PeersSay::Unsettled(heard.into_iter().collect::<Vec<_>>().join(", "))
     }
+}
+
+/// A member that no size asks for any more and whose pod is gone: its leave is unfinished.
+pub(crate) fn without_pod_beyond_the_size(world: &World, name: &PilotName) -> bool {
+    !world.pods.contains_key(name) && name.ordinal().is_some_and(|ordinal| world.set.is_beyond(ordinal))
 }
 
 /// Whether all members that could be asked, and at least a majority, see this identity as a full member, up or down.

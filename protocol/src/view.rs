@@ -60,6 +60,11 @@ impl View {
         })
     }
 
+    /// Whether this peer, in whatever life, is live and its report is readable.
+    pub fn hears(&self, name: &PilotName) -> bool {
+        self.peers.get(name).is_some_and(|peer| peer.liveness == Liveness::Live && peer.report.is_some())
+    }
+
     /// Whether this life of this peer is live.
     pub fn is_live(&self, id: &PilotId) -> bool {
         self.peers.get(&id.name).is_some_and(|p| p.generation == id.generation && p.liveness == Liveness::Live)

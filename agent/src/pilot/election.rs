@@ -138,7 +138,7 @@ impl Pilot {
     /// Whether more than half of the roster it knows is heard, itself included; so it is where nobody counts yet.
     fn hears_a_majority(&self) -> bool {
         let roster = &self.durable.roster;
-        let heard = |name: &PilotName| name == self.own() || self.view.live().any(|(live, _, _)| live == name);
+        let heard = |name: &PilotName| name == self.own() || self.view.hears(name);
         roster.iter().filter(|voter| heard(&voter.name)).count() * 2 > roster.len() || roster.is_empty()
     }
 
@@ -257,12 +257,10 @@ impl Pilot {
         let since = self.election.seen.as_ref().map(|(_, since)| *since)?;
         let unchanged = now.since(since);
         let handicap = self.handicap();
-        let Some(holder) = &lease.content.holder else {
-            return (unchanged >= handicap).then_some((TakeOver::Free, None));
+        // Given back, or this very life's, which lost sight of it.
+        let Some(holder) = lease.content.holder.as_ref().filter(|holder| **holder != self.setup.id) else {
+            return (unchanged >= handicap).then(|| (TakeOver::Free, lease.content.holder.clone()));
         };
-        if *holder == self.setup.id {
-            return (unchanged >= handicap).then(|| (TakeOver::Free, Some(holder.clone())));
-        }
         let wait = Duration::from(lease.content.duration).max(self.setup.rules.step);
         if unchanged >= wait.saturating_add(handicap) {
             return Some((TakeOver::Expired, Some(holder.clone())));

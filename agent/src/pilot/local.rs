@@ -232,6 +232,11 @@ impl Pilot {
         here.is_some_and(|here| here != remembered)
     }
 
+    /// The order that this pod's member obeyed last: none where that was another's, see [`Self::memory_is_older`].
+    fn last_obeyed(&self) -> Option<(OperationId, OrderName)> {
+        if self.memory_is_older() { None } else { self.durable.last_obeyed(&self.setup.pod) }
+    }
+
     fn runs(&self) -> bool {
         self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }))
     }
@@ -248,11 +253,11 @@ impl Pilot {
         let Some(status) = &self.launcher else {
             return;
         };
-        if !self.local.acts.is_empty() || self.leaving || self.memory_is_older() {
+        if !self.local.acts.is_empty() || self.leaving {
             return;
         }
         let runs_or_will = matches!(status.process, ProcessState::Running { .. } | ProcessState::Backoff { .. });
-        let act = match self.durable.last_obeyed(&self.setup.pod) {
+        let act = match self.last_obeyed() {
             Some((operation, OrderName::Leave)) => {
                 let taken = status.leave.as_ref().is_some_and(|l| l.operation == operation);
                 (!taken && !self.durable.left).then_some(LocalAct::Leave { operation })
@@ -449,8 +454,7 @@ impl Pilot {
             self.local.grace_asked = true;
             self.call(now, Purpose::Grace, Call::GetOwnPod);
         }
-        let leaves =
-            matches!(self.durable.last_obeyed(&self.setup.pod), Some((_, OrderName::Leave | OrderName::EndAfterLeave)));
+        let leaves = matches!(self.last_obeyed(), Some((_, OrderName::Leave | OrderName::EndAfterLeave)));
         // Where nothing runs, nothing has to be drained; and a set deleted as a whole keeps its claims, for a set of
         // that name to come: no member of it leaves, and nobody is there who would say so. Where nobody coordinates, as
         // when all pods are deleted at once and none of their pilots stands, whom the set asks for needs no word to return.

@@ -9,7 +9,6 @@ use agent::kubernetes::call::{Answer, Failure};
 use agent::pilot::durable::Durable;
 use agent::pilot::{Pilot, Setup};
 use policies::plan::Verdict;
-use protocol::database::VolumeState;
 use protocol::id::{ClusterId, Generation, PilotId, PilotName, Uid};
 use protocol::launcher::{Ask, DatabaseProgram, Program, StartPermission};
 use protocol::message::Message;
@@ -50,8 +49,8 @@ pub(crate) struct Agent {
     read: (bool, bool),
     /// What it was asked to promise last.
     pub(crate) asked: Option<Promise>,
-    /// The size of the set that it read first: only planted bugs ask.
-    pub(crate) first_size: Option<u32>,
+    /// Only planted bugs keep anything here.
+    pub(crate) kept: planted::Kept,
 }
 
 impl Agent {
@@ -109,7 +108,7 @@ impl World {
             led: None,
             read: (false, false),
             asked: None,
-            first_size: None,
+            kept: planted::Kept::default(),
         };
         self.agents.insert(life, agent);
         self.after(1, Happening::Tick(life));
@@ -229,6 +228,7 @@ impl World {
         let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
             LocalAct::Start { role, identity, cluster: _ } => {
+                self.permitted.insert(pod.clone());
                 let role = planted::role(self.options.planted, role);
                 let mut argv = vec![
                     match role {
@@ -350,11 +350,9 @@ impl World {
             let state = planted::misread_database(self.options.planted, process.look(self.now));
             self.hear(life, Event::Database(Box::new(state)));
         } else {
-            let fresh = self.now < agent.id.generation.0 + 3_000;
             let bare = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
             self.hear(life, Event::Database(Box::new(bare)));
-            let unread = fresh && self.options.planted == Some(Planted::UnreadIsEmpty);
-            let volume = if unread { VolumeState::Empty } else { self.volume_state(&claim, known) };
+            let volume = self.volume_state(&claim, known);
             self.hear(life, Event::Volume(volume));
         }
     }

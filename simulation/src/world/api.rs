@@ -1,6 +1,6 @@
 //! Requests on their way to the API and back: late, lost, applied without an answer, applied long after.
 
-use super::cluster::{NAMESPACE, SET, TEMPLATE};
+use super::cluster::{NAMESPACE, SET, TEMPLATE, pod_name};
 use super::oracle::Commit;
 use super::planted::Planted;
 use super::{Happening, Request, World, plan, planted};
@@ -78,17 +78,23 @@ impl World {
             let event = Event::Api { id: request.id, result: Ok(Answer::Written) };
             self.after(there, Happening::Hear(request.life, Box::new(event)));
             arrives += 3_000;
+            if let (Some(agent), Call::ReplaceRecord(_, record)) = (self.agents.get_mut(&request.life), &*request.call)
+            {
+                agent.kept.record = Some((**record).clone());
+            }
         }
         self.after(arrives, Happening::Request(Box::new(request)));
     }
 
     /// S-BOOT: a cluster is founded only where every declared member has been looked at and is empty.
     fn judge_founding(&mut self, by: &PilotId) {
-        let size = self.cluster.replicas().unwrap_or(0);
-        let unasked = self.pods.iter().filter(|(name, _)| name.ordinal().is_some_and(|o| o < size)).find(|(_, pod)| {
-            self.volumes.get(&pod.claim).is_none_or(|v| v.durable.is_none() && !v.forgot || v.data.is_some())
-        });
-        if let Some((name, _)) = unasked {
+        let declared = (0..self.cluster.replicas().unwrap_or(0)).filter_map(pod_name);
+        let is_empty = |name: &PilotName| {
+            let volume = self.cluster.claim(name).and_then(|claim| self.volumes.get(&claim));
+            volume.is_some_and(|v| (v.durable.is_some() || v.forgot) && v.data.is_none())
+        };
+        let unasked: Option<PilotName> = declared.into_iter().find(|name| !is_empty(name));
+        if let Some(name) = unasked {
             let why = format!("{by} founds while {name} is not known to be empty");
             self.oracle.broken(super::oracle::Rule::Boot, why);
         }
@@ -168,7 +174,7 @@ impl World {
         let mut result = decode(&names, &call, status, &body);
         let founded = self.cluster.record().is_some();
         if let Some(agent) = self.agents.get_mut(&life) {
-            let mut reader = planted::Reader { pod: &agent.pod, first_size: &mut agent.first_size, founded };
+            let mut reader = planted::Reader { kept: &mut agent.kept, founded };
             result = result.map(|answer| planted::misread(self.options.planted, &call, &mut reader, answer));
         }
         if let Some(wait) = answer_after {

@@ -388,12 +388,7 @@ impl World {
                 Ok(heard) if heard != message => {
                     self.oracle.broken(super::oracle::Rule::Codec, format!("{message:?} arrived as {heard:?}"));
                 }
-                Ok(message) => {
-                    let voter = self.cluster.record().filter(|_| self.options.planted.is_some());
-                    let voter = voter.and_then(|r| Some(r.roster.into_iter().find(|v| v.name == sender.name)?.claim));
-                    let message = planted::counted(self.options.planted, voter.as_ref(), message);
-                    self.hear(to, Event::Message(sender, message));
-                }
+                Ok(message) => self.hear(to, Event::Message(sender, message)),
                 Err(error) => self.oracle.broken(super::oracle::Rule::Codec, format!("{message:?}: {error}")),
             }
         }

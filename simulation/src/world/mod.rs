@@ -206,6 +206,8 @@ pub struct World {
     watch: members::Watch,
     /// Who owned data on a disk that is lost.
     lost_identities: BTreeSet<DatabaseIdentity>,
+    /// Pods whose pilot has given its word that the database may start there.
+    permitted: BTreeSet<Uid>,
     /// Joiners whose streams have broken off.
     broken_joins: BTreeSet<DatabaseIdentity>,
     /// Rare paths that were taken.
@@ -262,6 +264,7 @@ impl World {
             rows: rows::Rows::default(),
             watch: members::Watch::default(),
             lost_identities: BTreeSet::new(),
+            permitted: BTreeSet::new(),
             broken_joins: BTreeSet::new(),
             marks: Marks::default(),
             oracle: Oracle::new(options.planted),

@@ -3,10 +3,11 @@
 
 mod answers;
 
-pub(crate) use answers::{Reader, misread};
+pub(crate) use answers::{Kept, Reader, misread};
 
 use super::agents::Agent;
 use super::run::Options;
+use super::schedule::Action;
 use agent::effect::StartAs;
 use agent::kubernetes::call::{Answer, Call, Failure};
 use agent::kubernetes::translate::{EPOCH, HttpCall};
@@ -56,51 +57,37 @@ pub enum Planted {
     SeedsItself,
     /// The stamp on the set is never read.
     StampUnread,
-    /// Which identities are retired is never read.
-    RetiredUnread,
     /// A cluster is founded when a majority of the declared members is there and empty.
     FoundingByMajority,
     /// Of the set's size the first that a process sees is kept: what was changed since is never seen.
     SizeSeenOnce,
-    /// What the API adds to a pod by default is part of what is compared with the set's template.
-    DefaultsDiffer,
-    /// The own pod is read by its name alone: an earlier pod of that name may be meant.
-    PodByName,
     /// A member whose report came is taken to serve.
     AwayUnseen,
     /// Each reading of another's Lease is taken for a new renewal of it.
     LeaseAlwaysNew,
     /// Who takes a Lease over before it has run out does not wait for its end before it changes membership.
     StepInsideOldLease,
-    /// A promise counts by the name of the pilot, whatever its claim.
-    PromiseByName,
-    /// A claim is marked by its name only.
-    BlindMark,
-    /// The set's size is written whatever it has become since it was read.
-    BlindScale,
     /// The record is written by its resourceVersion only: of a record made anew it may be the same.
     UidLeftOut,
-    /// A write of the record is taken for done when it has been sent.
+    /// What a process wrote is read from its own cache before it has arrived.
     IntentBeforeRecord,
     /// Something is done in the order in which a process's memory happens to lie.
     HashOrder,
     /// The launcher's permission to start holds in whatever pod it finds itself.
     PermissionForAnyPod,
-    /// A volume that cannot be read yet is taken for an empty one.
-    UnreadIsEmpty,
     /// A field of a message is lost on the wire.
     FieldLost,
     /// A pilot whom the API refuses stops its database.
     StopsWithoutApi,
-    /// A leave is said to be done when it has been taken on.
-    DoneByReply,
     /// A pod is taken to carry the epoch of the Lease, whatever it carries.
     StampAssumed,
+    /// Old data is said to have been moved aside, and lies where it lay.
+    NotMovedAside,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 29] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -117,26 +104,19 @@ impl Planted {
         Self::CopiesUnread,
         Self::SeedsItself,
         Self::StampUnread,
-        Self::RetiredUnread,
         Self::FoundingByMajority,
         Self::SizeSeenOnce,
-        Self::DefaultsDiffer,
-        Self::PodByName,
         Self::AwayUnseen,
         Self::LeaseAlwaysNew,
         Self::StepInsideOldLease,
-        Self::PromiseByName,
-        Self::BlindMark,
-        Self::BlindScale,
         Self::UidLeftOut,
         Self::IntentBeforeRecord,
         Self::HashOrder,
         Self::PermissionForAnyPod,
-        Self::UnreadIsEmpty,
         Self::FieldLost,
         Self::StopsWithoutApi,
-        Self::DoneByReply,
         Self::StampAssumed,
+        Self::NotMovedAside,
     ];
 
     /// A run in which the bug can show.
@@ -147,6 +127,14 @@ impl Planted {
             Self::NoFloor => Options::forgotten(seed),
             // Likewise: just the eviction has to be the write that is late.
             Self::BlindEviction => Options::rolled(seed),
+            // A declared member must be away while the cluster is founded.
+            // A member leaves, and its claim is used again.
+            Self::NotMovedAside => Options::grown_again(seed),
+            Self::FoundingByMajority => {
+                let mut options = Options::swarm(seed);
+                options.schedule.push((0, Action::LoseNode(2, 90_000)));
+                options
+            }
             Self::WallClock
             | Self::BlindRenewal
             | Self::PromiseBeforeDisk
@@ -161,25 +149,16 @@ impl Planted {
             | Self::CopiesUnread
             | Self::SeedsItself
             | Self::StampUnread
-            | Self::RetiredUnread
-            | Self::FoundingByMajority
             | Self::SizeSeenOnce
-            | Self::DefaultsDiffer
-            | Self::PodByName
             | Self::AwayUnseen
             | Self::LeaseAlwaysNew
             | Self::StepInsideOldLease
-            | Self::PromiseByName
-            | Self::BlindMark
-            | Self::BlindScale
             | Self::UidLeftOut
             | Self::IntentBeforeRecord
             | Self::HashOrder
             | Self::PermissionForAnyPod
-            | Self::UnreadIsEmpty
             | Self::FieldLost
             | Self::StopsWithoutApi
-            | Self::DoneByReply
             | Self::StampAssumed => Options::swarm(seed),
         };
         Options { planted: Some(self), ..options }
@@ -187,10 +166,7 @@ impl Planted {
 
     /// Its writes lack uid and resourceVersion by construction.
     pub(crate) fn writes_blindly(self) -> bool {
-        matches!(
-            self,
-            Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction | Self::BlindMark | Self::BlindScale
-        )
+        matches!(self, Self::BlindRenewal | Self::BlindRecord | Self::BlindEviction)
     }
 }
 
@@ -221,9 +197,6 @@ pub(crate) fn misread_database(planted: Option<Planted>, mut state: DatabaseStat
     }
     if planted == Some(Planted::CopiesUnread) {
         state.replication = state.replication.map(|_| 1);
-    }
-    if planted == Some(Planted::DoneByReply) && state.phase == DatabasePhase::Leaving {
-        state.phase = DatabasePhase::Left;
     }
     state
 }
@@ -262,16 +235,6 @@ pub(crate) fn on_the_wire(planted: Option<Planted>, message: &Message) -> Messag
             Message::Promised { epoch: *epoch, round: *round, claim: None }
         }
         _ => message.clone(),
-    }
-}
-
-/// A promise as it is counted: from this pilot's claim as the roster has it.
-pub(crate) fn counted(planted: Option<Planted>, voter: Option<&Uid>, message: Message) -> Message {
-    match (planted, message) {
-        (Some(Planted::PromiseByName), Message::Promised { epoch, round, claim }) => {
-            Message::Promised { epoch, round, claim: voter.cloned().or(claim) }
-        }
-        (_, message) => message,
     }
 }
 
@@ -315,9 +278,7 @@ pub(crate) fn blind(planted: Option<Planted>, call: &Call, http: HttpCall) -> Ht
     let renewal = matches!(call, Call::ReplaceLease { content, .. } if content.holder.is_some());
     match (planted, call) {
         (Some(Planted::BlindRenewal), Call::ReplaceLease { .. }) if renewal => {}
-        (Some(Planted::BlindRecord), Call::ReplaceRecord(..))
-        | (Some(Planted::BlindMark), Call::MarkClaim(..))
-        | (Some(Planted::BlindScale), Call::Scale(..)) => {}
+        (Some(Planted::BlindRecord), Call::ReplaceRecord(..)) => {}
         (Some(Planted::UidLeftOut), Call::ReplaceRecord(..)) => {
             if let Some(meta) = body["metadata"].as_object_mut() {
                 meta.remove("uid");
@@ -336,9 +297,6 @@ pub(crate) fn blind(planted: Option<Planted>, call: &Call, http: HttpCall) -> Ht
         if let Some(meta) = body["metadata"].as_object_mut() {
             meta.remove(key);
         }
-    }
-    if matches!(call, Call::Scale(..)) {
-        return HttpCall { body: Some(body), ..http };
     }
     HttpCall { method: "PATCH", content_type: "application/merge-patch+json", body: Some(body), ..http }
 }

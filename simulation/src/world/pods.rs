@@ -437,6 +437,10 @@ impl World {
             Some("joiner") => Start::Joiner(words.filter_map(|w| seed(w)).collect()),
             Some(_) | None => Start::Returner(words.filter_map(|w| seed(w)).collect()),
         };
+        if self.pods.get(name).is_some_and(|pod| !self.permitted.contains(&pod.uid)) {
+            let why = format!("a database starts in the pod {name}, whose pilot has not said that it may");
+            self.oracle.broken(super::oracle::Rule::Local, why);
+        }
         let record = self.cluster.record();
         let Some(volume) = self.volumes.get_mut(&claim) else { return };
         if matches!(start, Start::Returner(_)) && !volume.data.as_ref().is_some_and(|d| d.bootstrapped) {
@@ -715,7 +719,9 @@ impl World {
                     let why = format!("{name} moves the data of {} aside, which still owns its part", data.identity);
                     self.oracle.broken(super::oracle::Rule::Data, why);
                 }
-                volume.aside.extend(volume.data.take());
+                if self.options.planted != Some(Planted::NotMovedAside) {
+                    volume.aside.extend(volume.data.take());
+                }
                 self.marks.mark(marks::MOVED_ASIDE);
                 Ok(())
             }

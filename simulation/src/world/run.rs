@@ -135,6 +135,20 @@ impl Options {
         options
     }
 
+    /// A run in which a member is added, leaves, and is wanted once more, while a little goes wrong.
+    pub fn grown_again(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "grown again");
+        let mut options = Self::calm(seed, 3);
+        options.schedule = vec![
+            (300_000, Action::Scale(4)),
+            (450_000, Action::Scale(3)),
+            (650_000 + chance.between(0, 20_000), Action::Scale(4)),
+            (660_000 + chance.between(0, 20_000), Action::KillAgent(Whom::Coordinator)),
+        ];
+        options.faults_end = 700_000;
+        options
+    }
+
     /// A run in which a coordinator that is cut off believes in its Lease while another has been promised a higher
     /// epoch; one who promised forgets it, and hears of both only the older one. Who that is is drawn: in most seeds
     /// nobody that matters.
