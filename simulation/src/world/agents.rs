@@ -1,8 +1,9 @@
 //! The processes of pilots: what reaches them, and what they want done.
 
+use super::database::Kind;
 use super::oracle::Rule;
 use super::planted::Planted;
-use super::{Happening, Request, World, mesh, planted};
+use super::{Happening, Request, World, etcd, mesh, planted};
 use agent::effect::{Effect, LocalAct, StartAs};
 use agent::event::{CallId, Event};
 use agent::kubernetes::call::{Answer, Failure};
@@ -222,10 +223,15 @@ impl World {
         let (id, pod) = (agent.id.clone(), agent.pod.clone());
         let (all, serving) = (agent.gossip.databases(false), agent.gossip.databases(true));
         self.tell(format!("{id} acts on its member: {act:?}"));
-        let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
             LocalAct::Start { role, identity, cluster: _ } => {
                 let role = planted::role(self.options.planted, role);
+                match (self.options.database, role) {
+                    (Kind::Etcd, StartAs::Joiner) => {
+                        return self.begin_errand(etcd::Errand::Join { life, local: number });
+                    }
+                    (Kind::Etcd, StartAs::Founder | StartAs::Returner) | (Kind::Ring, _) => {}
+                }
                 let mut argv = vec![
                     match role {
                         StartAs::Founder => "founder",
@@ -244,12 +250,7 @@ impl World {
                     StartAs::Joiner => argv.extend(serving),
                     StartAs::Returner => argv.extend(all),
                 }
-                let program = DatabaseProgram {
-                    files: BTreeMap::new(),
-                    run: program(argv),
-                    drain: program(vec!["drain".to_owned()]),
-                    leave: program(vec!["leave".to_owned()]),
-                };
+                let program = database_program(argv);
                 Ask::Start { program, permission: StartPermission { pod, identity } }
             }
             LocalAct::Leave { operation } => Ask::Leave { operation },
@@ -313,8 +314,13 @@ impl World {
             return;
         }
         if let Some(process) = self.databases.processes.get(&name).filter(|p| p.claim == claim) {
-            let state = planted::misread_database(self.options.planted, process.look(self.now));
+            let seen = match self.options.database {
+                Kind::Ring => process.look(self.now),
+                Kind::Etcd => self.look_at_etcd(&name, process),
+            };
+            let state = planted::misread_database(self.options.planted, seen);
             self.hear(life, Event::Database(Box::new(state)));
+            self.promote_when_ready(life);
         } else {
             let bare = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
             self.hear(life, Event::Database(Box::new(bare)));
@@ -367,5 +373,16 @@ impl World {
             let peer = if a == life { b } else { a };
             self.after(wait, Happening::Hangup(life, peer));
         }
+    }
+}
+
+/// What the launcher is told to run.
+pub(crate) fn database_program(argv: Vec<String>) -> DatabaseProgram {
+    let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
+    DatabaseProgram {
+        files: BTreeMap::new(),
+        run: program(argv),
+        drain: program(vec!["drain".to_owned()]),
+        leave: program(vec!["leave".to_owned()]),
     }
 }

@@ -50,11 +50,23 @@ pub enum Planted {
     SeedsItself,
     /// The stamp on the set is never read.
     StampUnread,
+    /// Who removes a member of etcd does not ask whether those that stay are a quorum.
+    RemovesUnasked,
+    /// A member of etcd is added as a voter, not as a learner.
+    AddsVoters,
+    /// A driver of etcd takes whatever member has its address for its own, also where that one's directory is lost.
+    AdoptsStarted,
+    /// A joiner of etcd that reaches nobody is started with a new cluster's state.
+    BeginsNewAgain,
+    /// What etcd says to have written is not on its disk yet (`--unsafe-no-fsync`).
+    NoSync,
+    /// A member of etcd that finds no quorum is started with `--force-new-cluster`.
+    ForcesNew,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -71,6 +83,12 @@ impl Planted {
         Self::CopiesUnread,
         Self::SeedsItself,
         Self::StampUnread,
+        Self::RemovesUnasked,
+        Self::AddsVoters,
+        Self::AdoptsStarted,
+        Self::BeginsNewAgain,
+        Self::NoSync,
+        Self::ForcesNew,
     ];
 
     /// A run in which the bug can show.
@@ -81,6 +99,11 @@ impl Planted {
             Self::NoFloor => Options::forgotten(seed),
             // Likewise: just the eviction has to be the write that is late.
             Self::BlindEviction => Options::rolled(seed),
+            // Two voters must be away while a third is about to be removed.
+            Self::RemovesUnasked => Options::etcd_halved(seed),
+            Self::AddsVoters | Self::AdoptsStarted | Self::BeginsNewAgain | Self::NoSync | Self::ForcesNew => {
+                Options::etcd(seed)
+            }
             Self::WallClock
             | Self::BlindRenewal
             | Self::PromiseBeforeDisk

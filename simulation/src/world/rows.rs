@@ -5,7 +5,7 @@
 //! of tokens. Who joins streams each row from the member whose copy it displaces (Cassandra's *consistent range
 //! movement*); who leaves hands each row to the member that holds its copy from then on.
 
-use super::database::{REPLICATION, Stage};
+use super::database::{Kind, REPLICATION, Stage};
 use super::oracle::Rule;
 use super::{Happening, World};
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
@@ -36,6 +36,17 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// The next write of a register that is never made smaller; `done` says whether it was acknowledged.
+    pub(crate) fn registers(&mut self, done: bool) {
+        let row = self.next;
+        self.next += 1;
+        if done {
+            self.acknowledged.insert(row);
+        } else {
+            self.refused += 1;
+        }
+    }
+
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
@@ -88,6 +99,13 @@ impl World {
     /// The client writes the next row through some member, and again in a moment.
     pub(crate) fn write_row(&mut self) {
         self.after(EVERY, Happening::Row);
+        match self.options.database {
+            Kind::Ring => self.write_row_to_ring(),
+            Kind::Etcd => self.write_register(),
+        }
+    }
+
+    fn write_row_to_ring(&mut self) {
         let members = self.full_members();
         let row = self.rows.next;
         self.rows.next += 1;
@@ -199,6 +217,13 @@ impl World {
 
     /// C-DATA: what was acknowledged is read at QUORUM, whichever members answer.
     pub(crate) fn judge_rows(&mut self) {
+        match self.options.database {
+            Kind::Ring => self.judge_rows_of_ring(),
+            Kind::Etcd => self.judge_register(),
+        }
+    }
+
+    fn judge_rows_of_ring(&mut self) {
         let members = self.full_members();
         let holds = self.rows_held();
         let missing: Vec<u32> = self
