@@ -316,7 +316,7 @@ impl World {
         if let Some(process) = self.databases.processes.get(&name).filter(|p| p.claim == claim) {
             let seen = match self.options.database {
                 Kind::Ring => process.look(self.now),
-                Kind::Etcd => self.look_at_etcd(&name, process),
+                Kind::Etcd => self.look_at_etcd(process),
             };
             let state = planted::misread_database(self.options.planted, seen);
             self.hear(life, Event::Database(Box::new(state)));

@@ -57,8 +57,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Seen<'a> {
     pub(super) pod: &'a PilotName,
-    /// The members, as a quorum tells them.
-    pub(super) list: &'a Configuration,
+    /// The members, as a quorum tells them; none where no quorum is reached.
+    pub(super) list: Option<&'a Configuration>,
     /// Those that have been started.
     pub(super) started: &'a BTreeSet<DatabaseIdentity>,
     /// The member whose directory lies here.
@@ -72,24 +72,29 @@ pub(super) struct Seen<'a> {
 /// Decides that. Pure.
 pub(super) fn next(seen: &Seen<'_>) -> Next {
     if let Some(own) = seen.holds {
-        return if seen.list.has(own) {
-            Next::Start(own.clone())
-        } else {
-            Next::Refuse(format!("the directory here is of {own}, which is no member any more"))
+        return match seen.list {
+            Some(list) if !list.has(own) => {
+                Next::Refuse(format!("the directory here is of {own}, which is no member any more"))
+            }
+            // Without a quorum, too: it may be the voter that is missing.
+            Some(_) | None => Next::Start(own.clone()),
         };
     }
-    match seen.list.at(seen.pod) {
+    let Some(list) = seen.list else {
+        return Next::Refuse("no member is reached that has a quorum".to_owned());
+    };
+    match list.at(seen.pod) {
         // It was added, and whoever did that did not hear of it, or was not there any more.
         Some((own, _)) if !seen.started.contains(own) => Next::Start(own.clone()),
         // A directory that is lost never comes back under its id. A learner counts for nothing; a voter is for a person.
         Some((own, member)) if !member.votes => Next::Call(Call::Remove(own.clone())),
         Some((own, _)) => Next::Refuse(format!("{own} is a voter at this address, and its directory is lost")),
-        None => match seen.list.learner() {
+        None => match list.learner() {
             Some((other, _)) if seen.learner_is_heard => Next::Refuse(format!("{other} is a learner still")),
             // One joins at a time, and that is this one: what is left of another's join was given up.
             Some((other, _)) => Next::Call(Call::Remove(other.clone())),
             None => {
-                let voters = seen.list.votes();
+                let voters = list.votes();
                 // A single member that is well may always get a second one.
                 let enough = voters == 1 || seen.healthy >= quorum(voters + 1);
                 if enough {
@@ -155,25 +160,21 @@ impl World {
         let seeds: Vec<Seed> = told.iter().filter_map(|text| seed(text)).filter(|(name, _)| name != pod).collect();
         let through = seeds.iter().find(|s| self.leader_through(pod, s).is_some()).cloned();
         let leader = through.as_ref().and_then(|s| self.leader_through(pod, s));
-        let Some((through, leader)) = through.zip(leader) else {
-            if self.options.planted == Some(Planted::BeginsNewAgain) {
-                self.start_added(life, local, own_pod, vec!["new".to_owned()]);
-                return;
-            }
-            self.end_join(life, local, Err("no member is reached that has a quorum".to_owned()));
-            return;
-        };
-        let Some(list) = self.configuration_of(&leader).cloned() else { return };
+        let list = leader.and_then(|leader| self.configuration_of(&leader).cloned());
         let holds = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).map(|d| d.identity.clone());
+        if list.is_none() && holds.is_none() && self.options.planted == Some(Planted::BeginsNewAgain) {
+            self.start_added(life, local, own_pod, vec!["new".to_owned()]);
+            return;
+        }
         let nobody = BTreeSet::new();
         let adopts = self.options.planted == Some(Planted::AdoptsStarted);
         let seen = Seen {
             pod,
-            list: &list,
+            list: list.as_ref(),
             started: if adopts { &nobody } else { &self.etcd.started },
             holds: holds.as_ref(),
-            learner_is_heard: list.learner().is_some_and(|(identity, _)| self.is_heard(identity)),
-            healthy: self.healthy(&list),
+            learner_is_heard: list.as_ref().and_then(|l| l.learner()).is_some_and(|(i, _)| self.is_heard(i)),
+            healthy: list.as_ref().map_or(0, |list| self.healthy(list)),
         };
         match next(&seen) {
             Next::Start(identity) => {
@@ -181,7 +182,10 @@ impl World {
                 argv.extend(told);
                 self.start_added(life, local, own_pod, argv);
             }
-            Next::Call(call) => self.call_members(errand.clone(), call, through),
+            Next::Call(call) => match through {
+                Some(through) => self.call_members(errand.clone(), call, through),
+                None => self.end_join(life, local, Err("nobody is reached".to_owned())),
+            },
             Next::Refuse(why) => self.end_join(life, local, Err(why)),
         }
     }

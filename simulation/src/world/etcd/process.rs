@@ -252,9 +252,10 @@ impl World {
         }
     }
 
-    /// One look of the driver. Who is a member is asked of a quorum, so that without one nothing is told; and a learner that
-    /// nobody reaches for a while is left out, since it holds nothing and counts for nothing.
-    pub(crate) fn look_at_etcd(&self, pod: &PilotName, process: &Process) -> DatabaseState {
+    /// One look of the driver. Who is a member is told as this process knows it, also where there is no quorum: a voter that
+    /// is not in the record yet may be what the quorum lacks, and nobody would let it start. A learner that nobody reaches
+    /// for a while is left out, since it holds nothing and counts for nothing.
+    pub(crate) fn look_at_etcd(&self, process: &Process) -> DatabaseState {
         let mut state = process.look(self.now);
         if state.ring.is_none() {
             return state;
@@ -266,11 +267,8 @@ impl World {
             .filter(|(_, line)| line.status == RingStatus::Joining && !lately(line))
             .map(|(identity, _)| identity)
             .collect();
-        let led = self.etcd.led.contains(pod);
-        state.ring = state
-            .ring
-            .filter(|_| led)
-            .map(|ring| ring.iter().filter(|line| !forgotten.contains(&line.identity)).cloned().collect());
+        state.ring =
+            state.ring.map(|ring| ring.iter().filter(|line| !forgotten.contains(&line.identity)).cloned().collect());
         // Every member holds everything.
         state.replication = Some(1);
         state

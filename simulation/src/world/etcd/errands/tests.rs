@@ -25,7 +25,7 @@ fn check(
     expected: &Next,
 ) {
     let holds = holds.map(id);
-    let seen = Seen { pod: &pod(3), list, started, holds: holds.as_ref(), learner_is_heard, healthy };
+    let seen = Seen { pod: &pod(3), list: Some(list), started, holds: holds.as_ref(), learner_is_heard, healthy };
     match (next(&seen), expected) {
         (Next::Refuse(_), Next::Refuse(_)) => {}
         (next, expected) => assert_eq!(next, *expected),
@@ -73,4 +73,14 @@ fn what_is_left_of_a_join_that_was_given_up_is_removed_first_and_a_learner_that_
     let other = list.with(&id("m7"), &pod(4), false);
     check(&other, &started, None, (false, 3), &Next::Call(Call::Remove(id("m7"))));
     check(&other, &started, None, (true, 3), &Next::Refuse(String::new()));
+}
+
+#[test]
+fn without_a_quorum_a_directory_is_started_all_the_same_and_nobody_is_added() {
+    let started = BTreeSet::new();
+    let (own, own_pod) = (id("m7"), pod(3));
+    let seen =
+        |holds| Seen { pod: &own_pod, list: None, started: &started, holds, learner_is_heard: false, healthy: 0 };
+    assert_eq!(next(&seen(Some(&own))), Next::Start(own.clone()));
+    assert!(matches!(next(&seen(None)), Next::Refuse(_)));
 }
