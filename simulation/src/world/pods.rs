@@ -612,6 +612,9 @@ impl World {
         let Some(claim) = self.pods.get(&name).map(|p| p.claim.clone()) else { return };
         let record = self.cluster.record().map_or(0, |r| r.epoch.0);
         self.rows_are_lost_with(&claim);
+        if self.etcd_is_lost_with(&claim) {
+            self.etcd.is_gone();
+        }
         let owned = self.volumes.get(&claim).and_then(|v| v.data.as_ref());
         let owned = owned.filter(|d| d.bootstrapped || self.etcd.is_voter(&d.identity));
         self.lost_identities.extend(owned.map(|d| d.identity.clone()));
@@ -623,7 +626,6 @@ impl World {
         if self.cluster.record().is_none_or(|r| r.members.is_empty()) {
             // Whoever founded has to do it again: nobody else has joined.
             self.oracle.founding_is_lost();
-            self.etcd.is_gone();
         }
     }
 

@@ -162,6 +162,13 @@ impl World {
         }
     }
 
+    /// Whether the only member's directory lies on this volume, and no record knows of it yet: it will be founded again.
+    pub(crate) fn etcd_is_lost_with(&self, claim: &Uid) -> bool {
+        let lies_there = self.volumes.get(claim).and_then(|v| v.data.as_ref());
+        lies_there.is_some_and(|data| self.etcd.is_voter(&data.identity))
+            && self.cluster.record().is_none_or(|record| record.members.is_empty())
+    }
+
     /// The client sets the register to the next number through some member.
     pub(crate) fn write_register(&mut self) {
         let led: Vec<PilotName> = self.etcd.led.iter().cloned().collect();

@@ -32,7 +32,7 @@ impl World {
         let identity = match (lies_there.map(|d| d.identity.clone()), &start) {
             (Some(identity), _) => identity,
             (None, Start::Added(identity, _)) => identity.clone(),
-            (None, Start::Founder) => self.etcd.mint(pod),
+            (None, Start::Founder) => self.begin_cluster(pod, claim),
             // It has no directory and nobody has added it: it will find that out.
             (None, Start::Joiner(_) | Start::Returner(_)) => DatabaseIdentity::new(format!("nobody-{pod}")),
         };
@@ -93,17 +93,18 @@ impl World {
         let led = self.etcd.led.contains(pod);
         let votes = self.configuration_of(&peer).is_some_and(|c| c.is_voter(&identity));
         match stage {
-            Stage::Starting(_) if led && votes => {
+            // It answers by what it has, as a health check that asks nobody else sees it.
+            Stage::Starting(_) if votes => {
                 self.with_data(&claim, |data| data.bootstrapped = true);
                 self.enters(pod, Stage::Serving);
                 Some(Turn::Serving)
             }
-            Stage::Starting(_) if led => {
+            Stage::Starting(_) => {
                 let length = self.etcd.chance.between(1_000, 8_000);
                 self.enters(pod, Stage::Joining(now + length));
                 Some(Turn::Joining)
             }
-            Stage::Starting(_) => {
+            Stage::Serving if !led => {
                 self.force_new_cluster(pod, &peer);
                 None
             }
@@ -146,10 +147,6 @@ impl World {
         let (claim, identity) = (process.claim.clone(), process.identity.clone());
         let length = self.etcd.chance.between(5_000, 40_000);
         let (stage, turn) = match start {
-            Start::Founder => {
-                self.begin_cluster(pod, &identity);
-                (Stage::Serving, Turn::Serving)
-            }
             Start::Added(_, seeds) => {
                 let Some(leader) = seeds.iter().find_map(|seed| self.leader_through(pod, seed)) else {
                     return (self.now > began + SEEDS_WITHIN).then_some(Turn::Exit(NOBODY));
@@ -161,19 +158,10 @@ impl World {
                 self.etcd.started.insert(identity.clone());
                 (Stage::Joining(self.now + length), Turn::Joining)
             }
-            Start::Joiner(_) | Start::Returner(_) => return Some(Turn::Exit(NEVER_ADDED)),
+            // Who founds has its directory from the first moment on.
+            Start::Founder | Start::Joiner(_) | Start::Returner(_) => return Some(Turn::Exit(NEVER_ADDED)),
         };
-        let serves = stage == Stage::Serving;
-        let log = Directory { cluster: self.etcd.cluster?, entries: u64::from(serves) };
-        let data = Data {
-            identity,
-            bootstrapped: serves,
-            decommissioned: false,
-            handed_over: false,
-            peers: BTreeSet::new(),
-            rows: BTreeSet::new(),
-            log: Some(log),
-        };
+        let data = fresh(identity, Directory { cluster: self.etcd.cluster?, entries: 0 });
         self.volumes.get_mut(&claim)?.data = Some(data);
         self.enters(pod, stage);
         Some(turn)
@@ -185,13 +173,19 @@ impl World {
         if there { self.leader_of(peer) } else { None }
     }
 
-    fn begin_cluster(&mut self, pod: &PilotName, identity: &DatabaseIdentity) {
+    fn begin_cluster(&mut self, pod: &PilotName, claim: &Uid) -> DatabaseIdentity {
         self.judge_new_cluster(pod);
+        let identity = self.etcd.mint(pod);
         self.etcd.clusters += 1;
         self.etcd.cluster = Some(self.etcd.clusters);
         self.etcd.committed = 1;
-        self.etcd.history = vec![(1, Configuration::default().with(identity, pod, true))];
+        self.etcd.history = vec![(1, Configuration::default().with(&identity, pod, true))];
         self.etcd.started.insert(identity.clone());
+        let data = fresh(identity.clone(), Directory { cluster: self.etcd.clusters, entries: 1 });
+        if let Some(volume) = self.volumes.get_mut(claim) {
+            volume.data = Some(data);
+        }
+        identity
     }
 
     /// The bug of who takes a lost quorum for a reason to go on alone.
@@ -301,5 +295,18 @@ fn own_word(stage: Stage) -> Option<RingStatus> {
         | Stage::Serving
         | Stage::Announcing(_)
         | Stage::Left => None,
+    }
+}
+
+/// What lies on the volume of a member that has just begun.
+fn fresh(identity: DatabaseIdentity, log: Directory) -> Data {
+    Data {
+        identity,
+        bootstrapped: false,
+        decommissioned: false,
+        handed_over: false,
+        peers: BTreeSet::new(),
+        rows: BTreeSet::new(),
+        log: Some(log),
     }
 }
