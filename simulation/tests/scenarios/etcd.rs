@@ -4,7 +4,9 @@ use crate::support::{at_rest, pass, size, sound, until, world};
 use simulation::world::World;
 use simulation::world::database::Kind;
 use simulation::world::etcd::{CutCall, MemberCallKind, Moment, What};
-use simulation::world::run::Options;
+use simulation::world::oracle::Rule;
+use simulation::world::planted::Planted;
+use simulation::world::run::{Options, minimise, report, run};
 use simulation::world::schedule::{Action, Whom};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,20 +161,53 @@ fn while_two_of_five_are_lost_a_third_that_is_to_leave_is_not_removed() {
 }
 
 #[test]
+fn a_voter_that_no_record_knows_yet_may_start_again_also_where_it_is_what_the_quorum_lacks() {
+    let mut world = of(505, 1);
+    let cut = CutCall { kind: MemberCallKind::Promote, moment: Moment::Answered, what: What::Deletion };
+    world.act(&Action::CutMemberCall(cut));
+    world.act(&Action::Scale(2));
+    until(&mut world, 300_000, "it is promoted", |w| w.marks.count("Promote is cut, Answered") == 1);
+    // Nobody can write down that it is a member, and of two voters none runs.
+    world.act(&Action::ApiOutage(90_000));
+    world.act(&Action::DeletePod(0));
+    pass(&mut world, 90_000);
+    at_rest(&mut world, 900_000);
+    all_vote(&world, 2);
+}
+
+#[test]
 fn a_swarm_of_faults_on_etcd_breaks_no_rule() {
     for seed in 1_000..1_020 {
         let options = Options::etcd(seed);
-        let outcome = simulation::world::run::run(options.clone());
+        let outcome = run(options.clone());
         if outcome.verdict.is_some() {
-            let (smaller, outcome) = simulation::world::run::minimise(&options, 10);
-            panic!("{}", simulation::world::run::report(&smaller, &outcome, 60));
+            let (smaller, outcome) = minimise(&options, 10);
+            panic!("{}", report(&smaller, &outcome, 60));
         }
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run_on_etcd() {
-    let hash = |seed| simulation::world::run::run(Options::etcd(seed)).hash;
+    let hash = |seed| run(Options::etcd(seed)).hash;
     assert_eq!(hash(7), hash(7));
     sound(&World::new(Options::etcd(7)));
+}
+
+#[test]
+fn each_bug_that_is_planted_for_etcd_is_found_by_the_rule_that_it_breaks() {
+    let bugs = [
+        (Planted::RemovesUnasked, Rule::VoterQuorum),
+        (Planted::AddsVoters, Rule::LearnerFirst),
+        (Planted::AdoptsStarted, Rule::MemberIdentity),
+        (Planted::BeginsNewAgain, Rule::NewOnce),
+        (Planted::NoSync, Rule::Register),
+        (Planted::ForcesNew, Rule::DataStays),
+    ];
+    for (bug, rule) in bugs {
+        let breaks = |seed: u64| run(bug.options(seed)).verdict.map(|(broken, _)| broken);
+        let found = (0..30).find(|seed| breaks(*seed) == Some(rule));
+        println!("{bug:?}: {found:?}, {rule}");
+        assert!(found.is_some(), "{bug:?} was not found as {rule} in 30 seeds");
+    }
 }
