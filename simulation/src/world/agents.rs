@@ -230,7 +230,8 @@ impl World {
                     (Kind::Etcd, StartAs::Joiner) => {
                         return self.begin_errand(etcd::Errand::Join { life, local: number });
                     }
-                    (Kind::Etcd, StartAs::Founder | StartAs::Returner) | (Kind::Ring, _) => {}
+                    (Kind::Etcd, StartAs::Founder | StartAs::Returner)
+                    | (Kind::Ring, StartAs::Founder | StartAs::Joiner | StartAs::Returner) => {}
                 }
                 let mut argv = vec![
                     match role {
