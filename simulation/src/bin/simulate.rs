@@ -36,6 +36,9 @@ struct Arguments {
     /// Time the simulator at 5, 100 and 1,000 members.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours"])]
     bench: bool,
+    /// Run etcd in all of the seeds, instead of in one of five.
+    #[arg(long, conflicts_with_all = ["planted", "plans", "bench"])]
+    etcd: bool,
     /// 2,000 seeds drawn from the commit, all plans, and large clusters.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
     gate: bool,
@@ -74,7 +77,11 @@ impl Arguments {
     }
 
     fn options(&self, seed: u64) -> Options {
-        self.minutes.map_or_else(|| Options::swarm(seed), |minutes| Options::long(seed, minutes.saturating_mul(60_000)))
+        match self.minutes {
+            Some(minutes) => Options::long(seed, minutes.saturating_mul(60_000)),
+            None if self.etcd => Options::etcd(seed),
+            None => Options::either(seed),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The processes of pilots: what reaches them, and what they want done.
 
+use super::database::{Data, Kind};
 use super::oracle::Rule;
 use super::planted::Planted;
-use super::{Happening, Request, World, mesh, planted};
+use super::{Happening, Request, World, etcd, mesh, planted};
 use agent::effect::{Effect, LocalAct, StartAs};
 use agent::event::{CallId, Event};
 use agent::kubernetes::call::{Answer, Failure};
@@ -225,11 +226,17 @@ impl World {
         let (id, pod) = (agent.id.clone(), agent.pod.clone());
         let (all, serving) = (agent.gossip.databases(false), agent.gossip.databases(true));
         self.tell(format!("{id} acts on its member: {act:?}"));
-        let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
         let ask = match act {
             LocalAct::Start { role, identity, cluster: _ } => {
                 self.permitted.insert(pod.clone());
                 let role = planted::role(self.options.planted, role);
+                match (self.options.database, role) {
+                    (Kind::Etcd, StartAs::Joiner) => {
+                        return self.begin_errand(etcd::Errand::Join { life, local: number });
+                    }
+                    (Kind::Etcd, StartAs::Founder | StartAs::Returner)
+                    | (Kind::Ring, StartAs::Founder | StartAs::Joiner | StartAs::Returner) => {}
+                }
                 let mut argv = vec![
                     match role {
                         StartAs::Founder => "founder",
@@ -248,12 +255,7 @@ impl World {
                     StartAs::Joiner => argv.extend(serving),
                     StartAs::Returner => argv.extend(all),
                 }
-                let program = DatabaseProgram {
-                    files: BTreeMap::new(),
-                    run: program(argv),
-                    drain: program(vec!["drain".to_owned()]),
-                    leave: program(vec!["leave".to_owned()]),
-                };
+                let program = database_program(argv);
                 Ask::Start { program, permission: StartPermission { pod, identity } }
             }
             LocalAct::Leave { operation } => Ask::Leave { operation },
@@ -294,8 +296,11 @@ impl World {
     /// C-DRAIN: a leave is over when others hold all that the leaver held, and not before.
     fn judge_end_after_leave(&mut self, name: &PilotName) {
         let Some(pod) = self.pods.get(name) else { return };
-        let owns = self.volumes.get(&pod.claim).and_then(|v| v.data.as_ref()).filter(|d| d.is_full_member());
-        if let Some(data) = owns {
+        let owns = |data: &&Data| match self.options.database {
+            Kind::Ring => data.is_full_member(),
+            Kind::Etcd => self.etcd.is_voter(&data.identity),
+        };
+        if let Some(data) = self.volumes.get(&pod.claim).and_then(|v| v.data.as_ref()).filter(owns) {
             let why = format!("{name} ends as one that has left, and {} still owns its part", data.identity);
             self.oracle.broken(Rule::Left, why);
         }
@@ -347,8 +352,13 @@ impl World {
             return;
         }
         if let Some(process) = self.databases.processes.get(&name).filter(|p| p.claim == claim) {
-            let state = planted::misread_database(self.options.planted, process.look(self.now));
+            let seen = match self.options.database {
+                Kind::Ring => process.look(self.now),
+                Kind::Etcd => self.look_at_etcd(process),
+            };
+            let state = planted::misread_database(self.options.planted, seen);
             self.hear(life, Event::Database(Box::new(state)));
+            self.promote_when_ready(life);
         } else {
             let bare = protocol::database::DatabaseState::bare(protocol::database::DatabasePhase::Stopped);
             self.hear(life, Event::Database(Box::new(bare)));
@@ -401,5 +411,16 @@ impl World {
             let peer = if a == life { b } else { a };
             self.after(wait, Happening::Hangup(life, peer));
         }
+    }
+}
+
+/// What the launcher is told to run.
+pub(crate) fn database_program(argv: Vec<String>) -> DatabaseProgram {
+    let program = |argv: Vec<String>| Program { argv, env: BTreeMap::new() };
+    DatabaseProgram {
+        files: BTreeMap::new(),
+        run: program(argv),
+        drain: program(vec!["drain".to_owned()]),
+        leave: program(vec!["leave".to_owned()]),
     }
 }

@@ -2,22 +2,33 @@
 //! take time and can be cut off, and an identity that lives on the volume.
 
 use super::chance::Chance;
+use super::etcd::Directory;
 use protocol::database::{DatabasePhase, DatabaseState, Progress, RingMember, RingStatus};
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A peer whose heartbeat has not grown for so long is down.
-const DOWN_AFTER: u64 = 6_000;
+pub(super) const DOWN_AFTER: u64 = 6_000;
 /// A joining member that died is forgotten after so long.
-const FORGOTTEN_AFTER: u64 = 30_000;
+pub(super) const FORGOTTEN_AFTER: u64 = 30_000;
 /// A joiner that finds no seed gives up after so long.
-const SEEDS_WITHIN: u64 = 30_000;
+pub(super) const SEEDS_WITHIN: u64 = 30_000;
 /// Who has left waits so long for all others to have heard of it before it says that it is done.
 const ANNOUNCES: u64 = 10_000;
 /// Copies of every piece of data.
 pub const REPLICATION: u32 = 3;
 /// After a cut, streams need so long to go on.
-const STREAMS_AGAIN: u64 = 2_000;
+pub(super) const STREAMS_AGAIN: u64 = 2_000;
+
+/// Which database the members of a run have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// The ring of this module.
+    #[default]
+    Ring,
+    /// The members of [`etcd`](super::etcd).
+    Etcd,
+}
 
 /// What a database leaves on its volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +45,8 @@ pub struct Data {
     pub peers: BTreeSet<DatabaseIdentity>,
     /// The numbers of the rows that it holds.
     pub rows: BTreeSet<u32>,
+    /// What lies there of a log, where the database is one that keeps one.
+    pub log: Option<Directory>,
 }
 
 impl Data {
@@ -55,6 +68,8 @@ pub enum Start {
     Joiner(Vec<Seed>),
     /// As before, with these others and itself as seeds.
     Returner(Vec<Seed>),
+    /// As the member of this identity, which the others have added already.
+    Added(DatabaseIdentity, Vec<Seed>),
 }
 
 /// Where a process stands.
@@ -81,13 +96,13 @@ pub enum Stage {
 /// What one process knows of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
-    status: RingStatus,
+    pub(super) status: RingStatus,
     /// Orders what a member said of itself.
-    version: u64,
-    beat: u64,
+    pub(super) version: u64,
+    pub(super) beat: u64,
     /// When the heartbeat was last seen to grow.
-    grew: Option<u64>,
-    since: u64,
+    pub(super) grew: Option<u64>,
+    pub(super) since: u64,
 }
 
 /// One running database process.
@@ -99,14 +114,14 @@ pub struct Process {
     pub identity: DatabaseIdentity,
     /// Where it stands.
     pub stage: Stage,
-    start: Start,
-    bootstrapped: bool,
-    began: u64,
+    pub(super) start: Start,
+    pub(super) bootstrapped: bool,
+    pub(super) began: u64,
     /// It is stopped until then: it says nothing and hears nothing.
-    hangs_until: u64,
-    ring: BTreeMap<DatabaseIdentity, Line>,
+    pub(super) hangs_until: u64,
+    pub(super) ring: BTreeMap<DatabaseIdentity, Line>,
     /// Who is in it, or as what, has changed since that was written to its disk.
-    changed: bool,
+    pub(super) changed: bool,
 }
 
 /// What a process did by itself.
@@ -161,6 +176,7 @@ impl Databases {
                 handed_over: false,
                 peers: BTreeSet::new(),
                 rows: BTreeSet::new(),
+                log: None,
             }
         });
         let ready = now + self.chance.between(2_000, 8_000);
@@ -296,7 +312,9 @@ impl Databases {
                     process.say(now, RingStatus::Normal);
                     return Some(Turn::Serving);
                 }
-                let (Start::Joiner(seeds) | Start::Returner(seeds)) = &process.start else { return None };
+                let (Start::Joiner(seeds) | Start::Returner(seeds) | Start::Added(_, seeds)) = &process.start else {
+                    return None;
+                };
                 let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
                     self.processes
                         .get(&s.0)

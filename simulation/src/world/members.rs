@@ -77,6 +77,9 @@ impl World {
                 );
                 self.oracle.broken(Rule::Budget, why);
             }
+            if committed && serves {
+                self.judge_eviction_of_voter(target.name(), away);
+            }
         }
         let renewal = matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
         // What somebody sent long ago, or is refused, disturbs nobody.

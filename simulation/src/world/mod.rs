@@ -9,6 +9,7 @@ pub mod chance;
 pub mod clock;
 pub mod cluster;
 pub mod database;
+pub mod etcd;
 pub mod front;
 mod liveness;
 pub mod marks;
@@ -99,6 +100,10 @@ pub(crate) enum Happening {
     Kubernetes,
     /// The client writes a row.
     Row,
+    /// A driver or a leave program of etcd goes on.
+    Errand(Box<etcd::Errand>),
+    /// A call that changes the members of etcd gets on.
+    MemberCall(Box<etcd::Request>),
     /// An agent that was paused goes on.
     Resume(Life),
     /// The action of this number is due.
@@ -191,6 +196,7 @@ pub struct World {
     leading: BTreeSet<Life>,
     links: BTreeMap<(Life, Life), mesh::Link>,
     databases: Databases,
+    etcd: etcd::Etcd,
     broken: Broken,
     nodes: nodes::Nodes,
     /// When the pilot of this pod last held that life silent: only the oracle asks.
@@ -252,6 +258,7 @@ impl World {
             links: BTreeMap::new(),
             held_silent: BTreeMap::new(),
             databases: Databases::new(seed),
+            etcd: etcd::Etcd::new(seed),
             broken: Broken::default(),
             nodes: nodes::Nodes::default(),
             next: 0,
@@ -336,6 +343,8 @@ impl World {
                 self.after(pause, Happening::Kubernetes);
             }
             Happening::Row => self.write_row(),
+            Happening::Errand(errand) => self.run_errand(&errand),
+            Happening::MemberCall(request) => self.member_call(*request),
             Happening::Resume(life) => self.resume(life),
             Happening::Fault(number) => {
                 if let Some((_, action)) = self.options.schedule.get(number).cloned() {
@@ -459,6 +468,11 @@ impl World {
         let stage =
             |p: &database::Process| matches!(p.stage, database::Stage::Joining(_) | database::Stage::JoinFailed);
         self.databases.processes.iter().any(|(name, p)| name.as_str() == pod && stage(p))
+    }
+
+    /// Whether a database runs in this pod.
+    pub fn database_runs(&self, pod: &str) -> bool {
+        self.databases.processes.keys().any(|name| name.as_str() == pod)
     }
 
     /// What waits for a person, if anything.
@@ -598,6 +612,7 @@ impl World {
             }
             Action::Refuse(door, length) => self.broken.fronts.refuse(*door, self.now + length),
             Action::LoseNode(ordinal, length) => self.lose_node(*ordinal, *length),
+            Action::CutMemberCall(cut) => self.etcd.cut_next(*cut),
             Action::Strip => self.cluster.strip(self.now),
             Action::Budget(most) => self.cluster.change_budget(self.now, *most),
             Action::Recreate(size) => {
@@ -605,6 +620,7 @@ impl World {
                 self.cluster.reconcile(self.now);
                 self.oracle.new_set(self.cluster.claims());
                 self.rows_of_another_cluster();
+                self.etcd.is_gone();
                 self.cluster.make_set(self.now, *size, self.options.grace);
             }
         }
@@ -618,6 +634,7 @@ impl World {
             self.act(&Action::Template(0));
         }
         self.broken = Broken::default();
+        self.etcd.heal();
         self.nodes.come_back();
         self.databases.wake_all();
         let paused: Vec<Life> = self.agents.values().filter(|a| a.paused).map(|a| a.life).collect();

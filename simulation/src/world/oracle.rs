@@ -47,6 +47,18 @@ pub enum Rule {
     Local,
     /// S-QUIET: a cluster at rest is left alone.
     Quiet,
+    /// D-QUORUM: no act of ours takes the healthy voters of etcd below the quorum that holds then.
+    VoterQuorum,
+    /// D-ONE: etcd's members change one at a time, and as learners first.
+    LearnerFirst,
+    /// D-ID: a member's identity ends with its directory.
+    MemberIdentity,
+    /// D-NEW: a new cluster is begun once.
+    NewOnce,
+    /// D-REG: what was acknowledged is read by whoever leads.
+    Register,
+    /// D-STOP: where a quorum is lost nothing is done that discards data.
+    DataStays,
     /// What is said between pilots survives the codec.
     Codec,
     /// L-COORD: in the end one coordinator.
@@ -76,6 +88,12 @@ impl fmt::Display for Rule {
             Self::Left => "C-DRAIN",
             Self::Local => "S-LOCAL",
             Self::Quiet => "S-QUIET",
+            Self::VoterQuorum => "D-QUORUM",
+            Self::LearnerFirst => "D-ONE",
+            Self::MemberIdentity => "D-ID",
+            Self::NewOnce => "D-NEW",
+            Self::Register => "D-REG",
+            Self::DataStays => "D-STOP",
             Self::Codec => "CODEC",
             Self::Coordinator => "L-COORD",
             Self::Rest => "L-ESR",

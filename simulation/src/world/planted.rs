@@ -83,11 +83,23 @@ pub enum Planted {
     StampAssumed,
     /// Old data is said to have been moved aside, and lies where it lay.
     NotMovedAside,
+    /// Who removes a member of etcd does not ask whether those that stay are a quorum.
+    RemovesUnasked,
+    /// A member of etcd is added as a voter, not as a learner.
+    AddsVoters,
+    /// A driver of etcd takes whatever member has its address for its own, also where that one's directory is lost.
+    AdoptsStarted,
+    /// A joiner of etcd that reaches nobody is started with a new cluster's state.
+    BeginsNewAgain,
+    /// What etcd says to have written is not on its disk yet (`--unsafe-no-fsync`).
+    NoSync,
+    /// A member of etcd that finds no quorum is started with `--force-new-cluster`.
+    ForcesNew,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 35] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -117,6 +129,12 @@ impl Planted {
         Self::StopsWithoutApi,
         Self::StampAssumed,
         Self::NotMovedAside,
+        Self::RemovesUnasked,
+        Self::AddsVoters,
+        Self::AdoptsStarted,
+        Self::BeginsNewAgain,
+        Self::NoSync,
+        Self::ForcesNew,
     ];
 
     /// A run in which the bug can show.
@@ -127,13 +145,18 @@ impl Planted {
             Self::NoFloor => Options::forgotten(seed),
             // Likewise: just the eviction has to be the write that is late.
             Self::BlindEviction => Options::rolled(seed),
-            // A declared member must be away while the cluster is founded.
             // A member leaves, and its claim is used again.
             Self::NotMovedAside => Options::grown_again(seed),
+            // A declared member must be away while the cluster is founded.
             Self::FoundingByMajority => {
                 let mut options = Options::swarm(seed);
                 options.schedule.push((0, Action::LoseNode(2, 90_000)));
                 options
+            }
+            // Two voters must be away while a third is about to be removed.
+            Self::RemovesUnasked => Options::etcd_halved(seed),
+            Self::AddsVoters | Self::AdoptsStarted | Self::BeginsNewAgain | Self::NoSync | Self::ForcesNew => {
+                Options::etcd(seed)
             }
             Self::WallClock
             | Self::BlindRenewal

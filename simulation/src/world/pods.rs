@@ -2,7 +2,7 @@
 
 use super::agents::Life;
 use super::cluster::PodSeen;
-use super::database::{BrokenOff, Data, Databases, Process, Seed, Stage, Start, Turn};
+use super::database::{BrokenOff, Data, Databases, Kind, Process, Seed, Stage, Start, Turn};
 use super::planted::{self, Planted};
 use super::{Happening, World, marks};
 use agent::event::Event;
@@ -15,7 +15,7 @@ use protocol::database::VolumeState;
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use protocol::launcher::{Ask, Program, Reply};
 use protocol::record::IntentKind;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// What outlives pods.
@@ -60,10 +60,10 @@ impl Volume {
 /// A launcher's process.
 #[derive(Clone)]
 pub(crate) struct Launcher {
-    life: u64,
+    pub(crate) life: u64,
     machine: Machine,
     database: Option<Job>,
-    leave: Option<Job>,
+    pub(crate) leave: Option<Job>,
     asks: BTreeMap<u64, (Life, Option<u64>)>,
     told: u64,
 }
@@ -86,6 +86,10 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
+    pub(crate) fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
     /// It has been told to end.
     pub(crate) fn is_ending(&self) -> bool {
         self.dies.is_some()
@@ -206,6 +210,7 @@ impl World {
 
     /// Everything in the pod is killed.
     pub(crate) fn kill_pod(&mut self, name: &PilotName) {
+        self.etcd_is_killed(name);
         self.databases.processes.remove(name);
         if let Some(pod) = self.pods.remove(name)
             && let Some(agent) = pod.agent
@@ -433,7 +438,11 @@ impl World {
         let Some(claim) = self.pods.get(name).map(|p| p.claim.clone()) else { return };
         let mut words = program.argv.iter();
         let start = match words.next().map(String::as_str) {
-            Some("founder") => Start::Founder,
+            Some("founder" | "new") => Start::Founder,
+            Some("added") => {
+                let identity = DatabaseIdentity::new(words.next().cloned().unwrap_or_default());
+                Start::Added(identity, words.filter_map(|w| seed(w)).collect())
+            }
             Some("joiner") => Start::Joiner(words.filter_map(|w| seed(w)).collect()),
             Some(_) | None => Start::Returner(words.filter_map(|w| seed(w)).collect()),
         };
@@ -441,16 +450,23 @@ impl World {
             let why = format!("a database starts in the pod {name}, whose pilot has not said that it may");
             self.oracle.broken(super::oracle::Rule::Local, why);
         }
+        let founds = program.argv.first().is_some_and(|word| word == "founder");
         let record = self.cluster.record();
         let Some(volume) = self.volumes.get_mut(&claim) else { return };
-        if matches!(start, Start::Returner(_)) && !volume.data.as_ref().is_some_and(|d| d.bootstrapped) {
+        if self.options.database == Kind::Ring
+            && matches!(start, Start::Returner(_))
+            && !volume.data.as_ref().is_some_and(|d| d.bootstrapped)
+        {
             let why = format!("{name} names itself as a seed and has never been a full member");
             self.oracle.broken(super::oracle::Rule::Seed, why);
         }
         let identity = volume.data.as_ref().map(|d| d.identity.to_string());
-        self.oracle.judge_start(name.as_str(), identity.as_deref(), start == Start::Founder, record.as_ref());
-        self.databases.start(self.now, name, &claim, &mut volume.data, start);
-        let identity = volume.data.as_ref().map(|d| d.identity.to_string()).unwrap_or_default();
+        self.oracle.judge_start(name.as_str(), identity.as_deref(), founds, record.as_ref());
+        match self.options.database {
+            Kind::Ring => self.databases.start(self.now, name, &claim, &mut volume.data, start),
+            Kind::Etcd => self.start_etcd(name, &claim, start),
+        }
+        let identity = self.databases.processes.get(name).map(|p| p.identity.to_string()).unwrap_or_default();
         self.tell(format!("database {name} starts as {identity}"));
     }
 
@@ -463,10 +479,20 @@ impl World {
         let stage = self.databases.processes.get(name).map(|p| p.stage);
         match stage {
             // The database goes on by itself; the program waits for it.
-            Some(Stage::Leaving(_) | Stage::Announcing(_)) => {}
+            Some(Stage::Leaving(_) | Stage::Announcing(_)) => match self.options.database {
+                Kind::Ring => {}
+                // Nothing goes on without its program: this one takes up where the one before was ended.
+                Kind::Etcd => self.begin_errand(super::etcd::Errand::Leave { pod: name.clone(), launcher: life, job }),
+            },
             Some(Stage::Serving) => {
                 self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
                 self.databases.leave(self.now, name);
+                match self.options.database {
+                    Kind::Ring => {}
+                    Kind::Etcd => {
+                        self.begin_errand(super::etcd::Errand::Leave { pod: name.clone(), launcher: life, job })
+                    }
+                }
                 self.tell(format!("database {name} begins to leave as {identity}"));
                 self.judge_moving();
             }
@@ -487,7 +513,7 @@ impl World {
         }
     }
 
-    fn judge_moving(&mut self) {
+    pub(crate) fn judge_moving(&mut self) {
         let moving = |p: &super::database::Process| matches!(p.stage, Stage::Joining(_) | Stage::Leaving(_));
         let moving: Vec<String> =
             self.databases.processes.iter().filter(|(_, p)| moving(p)).map(|(n, _)| n.to_string()).collect();
@@ -497,6 +523,13 @@ impl World {
     /// The databases gossip and go on.
     pub(crate) fn turn_databases(&mut self) {
         self.watch_members();
+        match self.options.database {
+            Kind::Ring => self.turn_ring(),
+            Kind::Etcd => self.turn_etcd(),
+        }
+    }
+
+    fn turn_ring(&mut self) {
         let mut databases = std::mem::replace(&mut self.databases, Databases::new(0));
         databases.gossip(self.now, |a, b| self.reaches(a, b));
         let names: Vec<PilotName> = databases.processes.keys().cloned().collect();
@@ -558,12 +591,7 @@ impl World {
                     if stay < super::database::REPLICATION as usize {
                         self.oracle.broken(super::oracle::Rule::Copies, format!("{name} left and {stay} members stay"));
                     }
-                    if let Some(launcher) = self.pods.get_mut(&name).and_then(|p| p.launcher.as_mut())
-                        && let Some(job) = launcher.leave.take()
-                    {
-                        let life = launcher.life;
-                        self.launcher_event(&name, life, ended(job, 0));
-                    }
+                    self.end_leave(&name, 0);
                 }
             }
         }
@@ -593,13 +621,18 @@ impl World {
             }
             BrokenOff::Leave => {
                 self.marks.mark(marks::LEAVE_FAILS);
-                if let Some(launcher) = self.pods.get_mut(name).and_then(|p| p.launcher.as_mut())
-                    && let Some(job) = launcher.leave.take()
-                {
-                    let life = launcher.life;
-                    self.launcher_event(name, life, ended(job, 2));
-                }
+                self.end_leave(name, 2);
             }
+        }
+    }
+
+    /// The leave program of this pod ends, where one runs.
+    pub(crate) fn end_leave(&mut self, name: &PilotName, code: i32) {
+        if let Some(launcher) = self.pods.get_mut(name).and_then(|p| p.launcher.as_mut())
+            && let Some(job) = launcher.leave.take()
+        {
+            let life = launcher.life;
+            self.launcher_event(name, life, ended(job, code));
         }
     }
 
@@ -609,7 +642,11 @@ impl World {
         let Some(claim) = self.pods.get(&name).map(|p| p.claim.clone()) else { return };
         let record = self.cluster.record().map_or(0, |r| r.epoch.0);
         self.rows_are_lost_with(&claim);
-        let owned = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).filter(|d| d.bootstrapped);
+        if self.etcd_is_lost_with(&claim) {
+            self.etcd.is_gone();
+        }
+        let owned = self.volumes.get(&claim).and_then(|v| v.data.as_ref());
+        let owned = owned.filter(|d| d.bootstrapped || self.etcd.is_voter(&d.identity));
         self.lost_identities.extend(owned.map(|d| d.identity.clone()));
         self.kill_pod(&name);
         self.cluster.delete_pod(self.now, name.as_str());
@@ -624,12 +661,19 @@ impl World {
 
     /// The database's process ends by itself, or is killed.
     pub(crate) fn kill_database(&mut self, name: &PilotName, code: Option<i32>) {
+        if code.is_none() {
+            self.etcd_is_killed(name);
+        }
         if self.databases.processes.remove(name).is_none() {
             return;
         }
         let Some(launcher) = self.pods.get_mut(name).and_then(|p| p.launcher.as_mut()) else { return };
         let life = launcher.life;
-        let leave = launcher.leave.take();
+        let leave = match self.options.database {
+            Kind::Ring => launcher.leave.take(),
+            // It speaks with the others, not with the process that has ended.
+            Kind::Etcd => None,
+        };
         if let Some(job) = launcher.database {
             let end = End { code, signal: code.is_none().then_some(9), ..End::default() };
             self.launcher_event(name, life, machine::Event::Ended { job, end });
@@ -702,23 +746,11 @@ impl World {
     pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {
         let Some((name, claim)) = self.agents.get(&agent).map(|a| (a.name().clone(), a.claim.clone())) else { return };
         let runs = self.databases.processes.contains_key(&name);
-        // As a member to others of its cluster: who took a part over and was killed before anybody heard of it owns nothing.
-        let known: BTreeSet<DatabaseIdentity> = self
-            .volumes
-            .iter()
-            .filter(|(other, _)| **other != claim && !self.rows.is_gone(&claim) && !self.rows.is_gone(other))
-            .filter_map(|(_, volume)| volume.data.as_ref())
-            .flat_map(|data| data.peers.iter().cloned())
-            .collect();
+        self.judge_moving_aside(&name, &claim, runs);
+        self.judge_owned_rows_aside(&name, &claim, runs);
         let result = match self.volumes.get_mut(&claim) {
             Some(_) if runs => Err("the database runs".to_owned()),
             Some(volume) => {
-                let known = |identity| known.contains(identity);
-                let owned = volume.data.as_ref().filter(|d| d.is_full_member() && known(&d.identity));
-                if let Some(data) = owned {
-                    let why = format!("{name} moves the data of {} aside, which still owns its part", data.identity);
-                    self.oracle.broken(super::oracle::Rule::Data, why);
-                }
                 if self.options.planted != Some(Planted::NotMovedAside) {
                     volume.aside.extend(volume.data.take());
                 }

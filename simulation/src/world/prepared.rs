@@ -46,9 +46,11 @@ impl World {
                 handed_over: false,
                 peers: identities.clone(),
                 rows: BTreeSet::new(),
+                log: self.etcd.prepared_directory(self.options.database),
             };
             self.volumes.insert(member.claim.clone(), Volume::prepared(durable, data));
         }
+        self.etcd.prepare(members.iter().map(|(name, member)| (name.clone(), member.identity.clone())));
         let record = ClusterRecord {
             cluster,
             epoch: Epoch(1),

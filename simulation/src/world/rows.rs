@@ -5,7 +5,7 @@
 //! of tokens. Who joins streams each row from the member whose copy it displaces (Cassandra's *consistent range
 //! movement*); who leaves hands each row to the member that holds its copy from then on.
 
-use super::database::{REPLICATION, Stage};
+use super::database::{Kind, REPLICATION, Stage};
 use super::oracle::Rule;
 use super::{Happening, World};
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
@@ -39,6 +39,17 @@ impl Rows {
     /// What lies on this claim is another cluster's.
     pub(crate) fn is_gone(&self, claim: &Uid) -> bool {
         self.gone.contains(claim)
+    }
+
+    /// The next write of a register that is never made smaller; `done` says whether it was acknowledged.
+    pub(crate) fn registers(&mut self, done: bool) {
+        let row = self.next;
+        self.next += 1;
+        if done {
+            self.acknowledged.insert(row);
+        } else {
+            self.refused += 1;
+        }
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
@@ -93,6 +104,13 @@ impl World {
     /// The client writes the next row through some member, and again in a moment.
     pub(crate) fn write_row(&mut self) {
         self.after(EVERY, Happening::Row);
+        match self.options.database {
+            Kind::Ring => self.write_row_to_ring(),
+            Kind::Etcd => self.write_register(),
+        }
+    }
+
+    fn write_row_to_ring(&mut self) {
         let members = self.full_members();
         let row = self.rows.next;
         self.rows.next += 1;
@@ -187,6 +205,20 @@ impl World {
         }
     }
 
+    /// Data is about to be moved aside: nobody's who owns a part. As a member to others of its cluster, that is: who took a
+    /// part over and was killed before anybody heard of it owns nothing.
+    pub(crate) fn judge_owned_rows_aside(&mut self, pod: &PilotName, claim: &Uid, runs: bool) {
+        let Some(data) = self.volumes.get(claim).and_then(|v| v.data.as_ref()) else { return };
+        if runs || !data.is_full_member() || self.rows.gone.contains(claim) {
+            return;
+        }
+        let others = self.volumes.iter().filter(|(other, _)| *other != claim && !self.rows.gone.contains(*other));
+        if others.filter_map(|(_, v)| v.data.as_ref()).any(|other| other.peers.contains(&data.identity)) {
+            let why = format!("{pod} moves the data of {} aside, which still owns its part", data.identity);
+            self.oracle.broken(Rule::Data, why);
+        }
+    }
+
     /// A member's disk is lost, which nobody but its user can help: what had only a majority of copies is in danger by
     /// that alone, and is not judged any more.
     pub(crate) fn rows_are_lost_with(&mut self, claim: &Uid) {
@@ -204,6 +236,13 @@ impl World {
 
     /// C-DATA: what was acknowledged is read at QUORUM, whichever members answer.
     pub(crate) fn judge_rows(&mut self) {
+        match self.options.database {
+            Kind::Ring => self.judge_rows_of_ring(),
+            Kind::Etcd => self.judge_register(),
+        }
+    }
+
+    fn judge_rows_of_ring(&mut self) {
         let members = self.full_members();
         let holds = self.rows_held();
         let missing: Vec<u32> = self

@@ -1,9 +1,10 @@
 //! One run from its options to its outcome; many runs; and a failing one made small.
 
+use super::database::Kind;
 use super::marks::{self, Marks};
 use super::oracle::Rule;
 use super::planted::Planted;
-use super::schedule::{Action, FAMILIES, Schedule, Whom, draw};
+use super::schedule::{Action, FAMILIES, OF_ETCD, Schedule, Whom, draw};
 use super::{World, cluster};
 use agent::pilot::Rules;
 use policies::decide::Limits;
@@ -45,6 +46,8 @@ pub struct Options {
     pub core: bool,
     /// The cluster is there already, all of it powered off: its pods, claims, record and data.
     pub prepared: bool,
+    /// The database of its members.
+    pub database: Kind,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
             budget: None,
             core: false,
             prepared: false,
+            database: Kind::Ring,
         }
     }
 
@@ -97,6 +101,41 @@ impl Options {
     pub fn long(seed: u64, faults_end: u64) -> Self {
         let options = Self::swarm(seed);
         Self { schedule: draw(seed, options.members, faults_end, &FAMILIES), faults_end, ..options }
+    }
+
+    /// A run of the swarm on etcd: the faults of the same seed, and those that only etcd has.
+    pub fn etcd(seed: u64) -> Self {
+        let mut options = Self { database: Kind::Etcd, ..Self::swarm(seed) };
+        options.schedule.extend(draw(seed, options.members, options.faults_end, &OF_ETCD));
+        options.schedule.sort_by_key(|(at, _)| *at);
+        options
+    }
+
+    /// A run of the swarm on either database: one in five is on etcd. What is drawn for the others does not change by it.
+    pub fn either(seed: u64) -> Self {
+        if super::chance::Chance::of(seed, "which database").happens(200) {
+            Self::etcd(seed)
+        } else {
+            Self::swarm(seed)
+        }
+    }
+
+    /// A run in which a member of etcd is to leave and reaches nobody for a while, and two others are lost meanwhile: from
+    /// then on its removal would cost the quorum.
+    pub fn etcd_halved(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "halved");
+        let mut options = Self { database: Kind::Etcd, ..Self::large(seed, 5) };
+        let at = 120_000;
+        let lost = at + chance.between(2_000, 30_000);
+        options.schedule = vec![
+            (at, Action::Scale(4)),
+            (lost, Action::Cut(vec![4], 30_000)),
+            (lost, Action::LoseNode(0, 120_000)),
+            (lost, Action::LoseNode(1, 120_000)),
+        ];
+        options.grace = 600;
+        options.faults_end = at + 180_000;
+        options
     }
 
     /// The same with these families of faults only: what is drawn of each does not depend on the others.
@@ -255,6 +294,9 @@ impl World {
         }
         if self.cluster.pods().iter().any(|p| p.ending.is_some()) {
             return rest("a pod is ending".to_owned());
+        }
+        if let Some(why) = self.etcd_unrest(&record) {
+            return rest(why);
         }
         if let Some(name) = self.cluster.outdated() {
             return rest(format!("the pod of {name} is of an older template"));

@@ -2,6 +2,7 @@
 
 use super::chance::Chance;
 use super::cluster::NO_IMAGE;
+use super::etcd::{CutCall, MemberCallKind, Moment, What};
 use super::front::Door;
 use std::fmt;
 
@@ -77,6 +78,8 @@ pub enum Action {
     Budget(u32),
     /// A user deletes the set with everything under that name, and makes another one of the same name.
     Recreate(u32),
+    /// The next call of this kind that changes the members of etcd is cut there.
+    CutMemberCall(CutCall),
 }
 
 impl Action {
@@ -110,6 +113,7 @@ impl Action {
             Self::Strip => "strip",
             Self::Budget(_) => "budget",
             Self::Recreate(_) => "recreate",
+            Self::CutMemberCall(_) => "call",
         }
     }
 }
@@ -128,6 +132,9 @@ pub const FAMILIES: [&str; 25] = [
     "kill", "pause", "cut", "outage", "fates", "held", "lease", "wall", "scale", "delete", "database", "memory",
     "template", "deaf", "clog", "reply", "hang", "move", "disk", "image", "stale", "store", "refuse", "strip", "node",
 ];
+
+/// What is drawn besides them where the database is etcd.
+pub const OF_ETCD: [&str; 1] = ["call"];
 
 /// Draws a schedule of these families for a run of `members` pods whose faults end at `end`.
 pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
@@ -187,6 +194,11 @@ pub fn draw(seed: u64, members: u32, end: u64, families: &[&str]) -> Schedule {
                     Action::Refuse(door, chance.between(5_000, 60_000))
                 }
                 "strip" => Action::Strip,
+                "call" => Action::CutMemberCall(CutCall {
+                    kind: *chance.pick(&MemberCallKind::ALL).unwrap_or(&MemberCallKind::Add),
+                    moment: *chance.pick(&Moment::ALL).unwrap_or(&Moment::Applied),
+                    what: What::draw(&mut chance),
+                }),
                 "node" => Action::LoseNode(ordinal(&mut chance), chance.between(5_000, 500_000)),
                 _ => Action::KillDatabase(ordinal(&mut chance)),
             };

@@ -2,6 +2,7 @@
 
 mod cores;
 mod databases;
+mod etcd;
 mod fronts;
 mod large;
 mod leading;
