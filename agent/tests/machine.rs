@@ -762,6 +762,38 @@ fn the_lease_holds_for_what_was_written_and_not_for_what_the_policy_says_since()
 }
 
 #[test]
+fn a_lease_that_an_unanswered_try_of_long_before_may_have_taken_is_not_believed_in() {
+    let mut story = Story::beside(member(), running());
+    story.lease = Some(lease(1, None, 2));
+    story.tell(Event::View(Box::new(View::default())));
+    story.held = |call| matches!(call, Call::ReplaceLease { .. });
+    let mut first = None;
+    for _ in 0..15 {
+        story.calls.clear();
+        story.pass(SECOND);
+        let tries: Vec<(CallId, Call)> = story.calls.drain(..).filter(|(_, call)| (story.held)(call)).collect();
+        for (id, call) in tries {
+            let Call::ReplaceLease { content, .. } = call else { continue };
+            if first.is_none() {
+                first = Some((story.now, content));
+            } else if let Some((sent, content)) = &first
+                && story.now > sent + 11 * SECOND
+            {
+                // Only now it is seen that one of them landed: the first, which has run out by now.
+                story.lease = Some(LeaseFacts { content: content.clone(), ..lease(2, None, 0) });
+            }
+            story.tell(Event::Api { id, result: Err(Failure::Ambiguous("no answer in time".to_owned())) });
+            assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), None);
+        }
+    }
+    let taken = story.lease.clone().and_then(|l| l.content.holder);
+    assert_eq!(taken, Some(life(0)), "a try has landed");
+    story.held = |_| false;
+    story.pass(5 * SECOND);
+    assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), Some(Epoch(4)), "it takes it anew");
+}
+
+#[test]
 fn a_lease_that_was_given_back_is_taken_with_patience_for_the_last_order_under_it() {
     let mut story = Story::beside(member(), running());
     let mut given_back = lease(1, None, 7);

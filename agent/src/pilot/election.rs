@@ -29,6 +29,8 @@ pub(crate) struct Election {
     seen: Option<(LeaseFacts, Timestamp)>,
     lease_answer: Option<Option<LeaseFacts>>,
     record_answer: Option<Option<ClusterRecord>>,
+    /// When a try to take the Lease at this epoch was first sent that nobody has answered.
+    unanswered: Option<(Epoch, Timestamp)>,
     /// The coordinator that said goodbye, and the epoch it gave up.
     left: Option<(PilotId, Epoch)>,
     /// Leadership given up, and the Lease that is still to be released.
@@ -283,7 +285,13 @@ impl Pilot {
         match result {
             Ok(Answer::Lease(Some(lease))) => self.lead(now, sent, patience, epoch, lease),
             Err(Failure::Ambiguous(_)) => {
-                self.call(now, Purpose::TookIt { sent, patience, epoch }, Call::GetLease);
+                // Which of several tries at one epoch landed cannot be told: validity counts from the first of them.
+                let first = match self.election.unanswered {
+                    Some((of, first)) if of == epoch => first,
+                    Some(_) | None => sent,
+                };
+                self.election.unanswered = Some((epoch, first));
+                self.call(now, Purpose::TookIt { sent: first, patience, epoch }, Call::GetLease);
             }
             Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
                 self.election.next_try = now.plus(Duration::from_millis(300));

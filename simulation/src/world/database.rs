@@ -408,6 +408,12 @@ impl Databases {
 }
 
 impl Process {
+    /// The others that it knows as full members, up or down.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &DatabaseIdentity> {
+        let owns = |line: &Line| matches!(line.status, RingStatus::Normal | RingStatus::Shutdown);
+        self.ring.iter().filter(move |(identity, line)| **identity != self.identity && owns(line)).map(|(i, _)| i)
+    }
+
     fn say(&mut self, now: u64, status: RingStatus) {
         let line = Line { status, version: now + 1, beat: now, grew: Some(now), since: now };
         self.ring.insert(self.identity.clone(), line);

@@ -542,7 +542,7 @@ impl World {
             let reaches =
                 |(peer, uid): &Seed| self.reaches(&name, peer) && self.pods.get(peer).is_some_and(|p| p.uid == *uid);
             let together = databases.processes.get(&name).is_some_and(|own| match own.stage {
-                Stage::Joining(_) => self.all_others_serve(&databases, &name, own),
+                Stage::Joining(_) => self.all_sources_serve(&databases, &name, own),
                 Stage::Leaving(_) => databases
                     .processes
                     .iter()
@@ -597,18 +597,15 @@ impl World {
         }
     }
 
-    /// Whether everybody else who owns a part serves where this one reaches it: who joins takes over from all of them.
-    fn all_others_serve(&self, databases: &Databases, name: &PilotName, own: &Process) -> bool {
-        let serving: BTreeMap<&Uid, &PilotName> =
-            databases.processes.iter().filter(|(_, p)| p.stage == Stage::Serving).map(|(n, p)| (&p.claim, n)).collect();
-        self.volumes
+    /// Whether all whom a joiner knows as full members serve where it reaches them: it takes over from all of them.
+    fn all_sources_serve(&self, databases: &Databases, name: &PilotName, joiner: &Process) -> bool {
+        let serving: BTreeMap<&DatabaseIdentity, &PilotName> = databases
+            .processes
             .iter()
-            .filter(|(claim, volume)| {
-                **claim != own.claim
-                    && !self.rows.is_gone(claim)
-                    && volume.data.as_ref().is_some_and(super::database::Data::is_full_member)
-            })
-            .all(|(claim, _)| serving.get(claim).is_some_and(|peer| self.reaches(name, peer)))
+            .filter(|(_, p)| p.stage == Stage::Serving)
+            .map(|(pod, p)| (&p.identity, pod))
+            .collect();
+        joiner.sources().all(|source| serving.get(source).is_some_and(|peer| self.reaches(name, peer)))
     }
 
     /// What the database of this pod streams breaks off.

@@ -36,11 +36,6 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// What lies on this claim is another cluster's.
-    pub(crate) fn is_gone(&self, claim: &Uid) -> bool {
-        self.gone.contains(claim)
-    }
-
     /// The next write of a register that is never made smaller; `done` says whether it was acknowledged.
     pub(crate) fn registers(&mut self, done: bool) {
         let row = self.next;

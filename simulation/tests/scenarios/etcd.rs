@@ -187,6 +187,21 @@ fn a_swarm_of_faults_on_etcd_breaks_no_rule() {
     }
 }
 
+/// Seeds that once showed a bug on etcd, with what was wrong then.
+const MENDED: [(u64, &str); 1] = [(
+    1_795_786_039_000_090,
+    "of several tries to take the Lease that nobody had answered the first had landed, and its time was counted from the last",
+)];
+
+#[test]
+fn seeds_that_once_showed_a_bug_on_etcd_show_none() {
+    for (seed, bug) in MENDED {
+        let options = Options::etcd(seed);
+        let outcome = run(options.clone());
+        assert!(outcome.verdict.is_none(), "{bug}\n{}", report(&options, &outcome, 60));
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run_on_etcd() {
     let hash = |seed| run(Options::etcd(seed)).hash;
