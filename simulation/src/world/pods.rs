@@ -743,8 +743,10 @@ impl World {
     pub(crate) fn move_aside(&mut self, agent: Life, local: u64) {
         let Some((name, claim)) = self.agents.get(&agent).map(|a| (a.name().clone(), a.claim.clone())) else { return };
         let runs = self.databases.processes.contains_key(&name);
-        self.judge_moving_aside(&name, &claim, runs);
-        self.judge_owned_rows_aside(&name, &claim, runs);
+        match self.options.database {
+            Kind::Ring => self.judge_owned_rows_aside(&name, &claim, runs),
+            Kind::Etcd => self.judge_moving_aside(&name, &claim, runs),
+        }
         let result = match self.volumes.get_mut(&claim) {
             Some(_) if runs => Err("the database runs".to_owned()),
             Some(volume) => {
