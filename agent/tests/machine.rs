@@ -122,6 +122,8 @@ struct Story {
     calls: Vec<(CallId, Call)>,
     /// Calls that are left unanswered.
     held: fn(&Call) -> bool,
+    /// Calls that the API says no to.
+    refused: fn(&Call) -> bool,
     ended: bool,
 }
 
@@ -157,6 +159,7 @@ impl Story {
             sent: vec![],
             calls: vec![],
             held: |_| false,
+            refused: |_| false,
             ended: false,
         }
     }
@@ -239,6 +242,13 @@ impl Story {
         }
     }
 
+    fn result(&mut self, call: &Call) -> Result<Answer, Failure> {
+        if (self.refused)(call) {
+            return Err(Failure::Refused { status: 403, message: "forbidden".to_owned() });
+        }
+        self.answer(call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()))
+    }
+
     /// One event, and all that follows from it at this instant: disk and API answer at once.
     fn tell(&mut self, event: Event) {
         let mut events = vec![event];
@@ -256,7 +266,7 @@ impl Story {
                         if (self.held)(&call) {
                             continue;
                         }
-                        let result = self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
+                        let result = self.result(&call);
                         events.push(Event::Api { id, result });
                     }
                     Effect::Local(id, act) => self.acts.push((id, act)),
@@ -340,7 +350,7 @@ impl Story {
     fn answers_come(&mut self) {
         self.held = |_| false;
         for (id, call) in self.calls.clone() {
-            let result = self.answer(&call).ok_or_else(|| Failure::Conflict("it has changed".to_owned()));
+            let result = self.result(&call);
             self.tell(Event::Api { id, result });
         }
     }
@@ -905,6 +915,35 @@ fn a_coordinator_that_hears_nobody_says_so_and_acts_on_nothing() {
         let coordinator = story.pilot.state(at(story.now)).coordinator.expect("it holds the Lease");
         assert_eq!(coordinator.degraded.is_some_and(|why| why.contains("no other pilot is heard")), lonely);
     }
+}
+
+#[test]
+fn a_coordinator_whose_writes_come_to_nothing_tries_less_and_less_often() {
+    let writes = |call: &Call| matches!(call, Call::ReplaceRecord(..) | Call::StampSet(_) | Call::MarkClaim(..));
+    let refused = |call: &Call| call.is_write() && !matches!(call, Call::CreateLease(_) | Call::ReplaceLease { .. });
+    // Within a minute: every two seconds where another was quicker, every ten where the API says no.
+    for (no, most) in [((|_| false) as fn(&Call) -> bool, 33), (refused, 11)] {
+        let mut story = Story::coordinating();
+        story.refused = no;
+        story.calls.clear();
+        for _ in 0..600 {
+            // What is heard of others hurries nobody.
+            story.hears(1, Message::LookAtMe);
+            story.pass(100);
+        }
+        let tried = story.count(writes);
+        assert!((5..=most).contains(&tried), "{tried} writes in a minute");
+    }
+}
+
+#[test]
+fn a_candidate_whom_the_api_refuses_the_lease_tries_less_and_less_often() {
+    let mut story = Story::beside(member(), running());
+    story.refused = |call| matches!(call, Call::CreateLease(_));
+    story.tell(Event::View(Box::new(View::default())));
+    story.pass(63 * SECOND);
+    let tried = story.lease_writes();
+    assert!((20..=30).contains(&tried), "{tried} tries in a minute");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The deterministic simulator, the model Kubernetes, the sandbox: where pilots are tried before anybody trusts them.
+//! The sandbox, its stories and benchmarks, and the simulator: where pilots are tried before anybody trusts them.
 
 pub mod bench;
 pub mod conformance;
 pub mod fuzz;
-pub mod kubernetes;
 pub mod model_database;
 pub mod sandbox;
 pub mod story;
-pub mod world;
+
+pub use engine::{kubernetes, world};

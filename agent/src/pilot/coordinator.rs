@@ -27,8 +27,11 @@ const FRESH: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The same while something is under way.
 const LOOK_OFTEN: Duration = Duration::from_secs(2);
-/// Shortest time between two looks.
+/// Shortest time between two looks; doubled with each look or write in a row that came to nothing, up to `LOOK_OFTEN`,
+/// and up to `LOOK_EVERY` where the API says no: a Role or a webhook does not change its mind within seconds.
 const LOOK_AT_MOST: Duration = Duration::from_millis(250);
+/// The same after a look that found nothing to do, whatever is heard of others meanwhile.
+const LOOK_FOR_NEWS: Duration = Duration::from_millis(500);
 
 /// Every so many rounds the roster is told in full, also to who knows it.
 const TOLD_IN_FULL: u64 = 16;
@@ -74,6 +77,8 @@ pub(crate) struct Leadership {
     observing: u64,
     pub(crate) poked: bool,
     looked_at: Timestamp,
+    /// Shortest time before the next look.
+    rest: Duration,
     hurry: bool,
     pub(crate) operation: Option<OperationReport>,
     pub(crate) degraded: Option<String>,
@@ -146,6 +151,7 @@ impl Leadership {
             observing: 0,
             poked: true,
             looked_at: Timestamp::default(),
+            rest: LOOK_AT_MOST,
             hurry: true,
             operation: None,
             degraded: None,
@@ -169,6 +175,15 @@ impl Leadership {
     /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
     pub(crate) fn hears_nobody(&self, view: &View) -> bool {
         view.lonely && self.roster.len() > 1
+    }
+
+    /// Something came to nothing: the next look is put off, so that an API that says no is not asked many times a second.
+    fn rest_longer(&mut self, failure: &Failure) {
+        let longest = match failure {
+            Failure::Refused { .. } => LOOK_EVERY,
+            Failure::Conflict(_) | Failure::Ambiguous(_) | Failure::Unreadable(_) => LOOK_OFTEN,
+        };
+        self.rest = self.rest.saturating_mul(2).min(longest);
     }
 
     /// Whether this pilot has said, since it was told of this roster, that it heard.
@@ -242,7 +257,7 @@ impl Pilot {
             Step::Idle => {
                 let pause = if leading.hurry { LOOK_OFTEN } else { LOOK_EVERY };
                 let waited = now.since(leading.looked_at);
-                if (leading.poked && waited >= LOOK_AT_MOST) || waited >= pause {
+                if waited >= leading.rest && (leading.poked || waited >= pause) {
                     self.look(now);
                 }
             }
@@ -460,6 +475,7 @@ impl Pilot {
             Err(failure) => {
                 leading.step = Step::Idle;
                 leading.hurry = true;
+                leading.rest_longer(&failure);
                 let epoch = leading.epoch;
                 let blind = now.since(*leading.blind_since.get_or_insert(now));
                 self.tell(
@@ -617,6 +633,7 @@ impl Pilot {
             }
             None => {
                 leading.step = Step::Idle;
+                leading.rest = LOOK_FOR_NEWS;
                 self.tell(now, epoch, plan.reasons);
             }
         }
@@ -671,6 +688,12 @@ impl Pilot {
         leading.poked = true;
         leading.hurry = true;
         let epoch = leading.epoch;
+        match (call, &result) {
+            (_, Ok(_)) => leading.rest = LOOK_AT_MOST,
+            // It has a pause of its own, which holds nothing else back.
+            (Call::EvictPod(_), Err(Failure::Refused { .. })) => {}
+            (_, Err(failure)) => leading.rest_longer(failure),
+        }
         if let (Call::EvictPod(target), Err(Failure::Refused { message, .. })) = (call, &result) {
             let refused = leading.evictions_refused.entry(target.uid().clone()).or_insert(RefusedEviction {
                 refusals: 0,

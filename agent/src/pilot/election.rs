@@ -18,6 +18,12 @@ use std::time::Duration;
 /// leaves a holder behind that may still believe in it.
 const RELEASED: Millis = Millis(1000);
 
+/// The pause after a try to take the Lease that was not let through, as when another was quicker.
+const AGAIN: Duration = Duration::from_millis(300);
+/// It is doubled so many times with each further one in a row, to 2.4 s: where a Role forbids it, or a front end that lags
+/// shows a Lease of before, no try will do.
+const AGAIN_DOUBLED: u32 = 3;
+
 /// What a candidate knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Election {
@@ -25,6 +31,8 @@ pub(crate) struct Election {
     nobody_since: Option<Timestamp>,
     /// Not before this.
     next_try: Timestamp,
+    /// Tries to take the Lease in a row that the API did not let through.
+    failures: u32,
     /// The Lease as last seen, and since when it has not changed.
     seen: Option<(LeaseFacts, Timestamp)>,
     lease_answer: Option<Option<LeaseFacts>>,
@@ -66,6 +74,13 @@ impl Election {
     /// This pilot could lead nobody: it stands back so that others may try.
     pub(crate) fn give_others_time(&mut self, until: Timestamp) {
         self.hold_until = self.hold_until.max(until);
+    }
+
+    /// A try to take the Lease came to nothing: the next one waits, the longer the more of them did.
+    fn came_to_nothing(&mut self, now: Timestamp) {
+        let pause = AGAIN.saturating_mul(1 << self.failures.min(AGAIN_DOUBLED));
+        self.failures = self.failures.saturating_add(1);
+        self.next_try = now.plus(pause);
     }
 
     pub(crate) fn handed_over(&mut self, by: &PilotId, epoch: Epoch) {
@@ -111,6 +126,7 @@ impl Pilot {
         if let Some((id, epoch)) = self.coordinator(now)
             && !self.election.has_left(&id, epoch)
         {
+            self.election.failures = 0;
             self.election.nobody_since = None;
             return;
         }
@@ -294,7 +310,7 @@ impl Pilot {
                 self.call(now, Purpose::TookIt { sent: first, patience, epoch }, Call::GetLease);
             }
             Ok(_) | Err(Failure::Conflict(_) | Failure::Refused { .. } | Failure::Unreadable(_)) => {
-                self.election.next_try = now.plus(Duration::from_millis(300));
+                self.election.came_to_nothing(now);
             }
         }
     }
@@ -315,7 +331,7 @@ impl Pilot {
             self.lead(now, sent, patience, epoch, lease);
             return;
         }
-        self.election.next_try = now.plus(Duration::from_secs(1));
+        self.election.came_to_nothing(now);
     }
 
     fn lead(&mut self, now: Timestamp, sent: Timestamp, patience: Option<Duration>, epoch: Epoch, lease: LeaseFacts) {
@@ -333,6 +349,7 @@ impl Pilot {
         let old = patience.map_or(Duration::ZERO, |p| p);
         self.leadership = Some(Leadership::begin(now, epoch, lease, until, now.plus(rules.renew_every), now.plus(old)));
         self.raise_floor(epoch);
+        self.election.failures = 0;
         self.election.nobody_since = None;
         self.election.left = None;
         self.mesh.named = false;

@@ -22,8 +22,8 @@ const LAST_WORD: Duration = Duration::from_secs(10);
     name = "cargo e2e",
     after_help = "\
 KUBECONFIG names the cluster of the shard `kubernetes`; it also needs PILOT_E2E_PILOT_IMAGE, and to show all of it
-PILOT_E2E_KILL_CONTAINER (see simulation/tests/kubernetes_story/main.rs); conformance takes CONFORMANCE_IMAGE
-(see simulation/tests/conformance/main.rs).
+PILOT_E2E_KILL_CONTAINER (see simulation/acceptance/tests/kubernetes_story/main.rs); conformance takes CONFORMANCE_IMAGE
+(see simulation/acceptance/tests/conformance/main.rs).
 
 Exit codes: 0 nothing failed, though the last line may say that something was NOT SHOWN; 1 a shard failed; 2 the command
 line is wrong."
@@ -84,7 +84,7 @@ const SHARDS: &[Shard] = &[
             "cargo",
             "test",
             "-p",
-            "simulation",
+            "acceptance",
             "--test",
             "model_kubernetes",
             "--test",
@@ -122,19 +122,19 @@ const SHARDS: &[Shard] = &[
         name: "scenarios",
         shows: "the simulator's named scenarios, and what every commit is tried with",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "scenarios", "--test", "gate"],
+        argv: &["cargo", "test", "-p", "engine", "--test", "scenarios", "--test", "gate"],
     },
     Shard {
         name: "in-process",
         shows: "the real asynchronous agent on a model machine: every await of every adapter late, wrong or the last",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "in_process"],
+        argv: &["cargo", "test", "-p", "acceptance", "--test", "in_process"],
     },
     Shard {
         name: "swarm",
         shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator, in release",
         env: &[],
-        argv: &["cargo", "run", "--release", "-p", "simulation", "--bin", "simulate", "--", "--gate"],
+        argv: &["cargo", "run", "--release", "-p", "engine", "--bin", "simulate", "--", "--gate"],
     },
     Shard {
         name: "fresh-seeds",
@@ -145,7 +145,7 @@ const SHARDS: &[Shard] = &[
             "run",
             "--release",
             "-p",
-            "simulation",
+            "engine",
             "--bin",
             "simulate",
             "--",
@@ -158,31 +158,31 @@ const SHARDS: &[Shard] = &[
         name: "planted",
         shows: "the planted bugs are found",
         env: &[],
-        argv: &["cargo", "run", "--release", "-p", "simulation", "--bin", "simulate", "--", "--planted"],
+        argv: &["cargo", "run", "--release", "-p", "engine", "--bin", "simulate", "--", "--planted"],
     },
     Shard {
         name: "cassandra-driver",
         shows: "the driver on real Cassandra",
         env: &[],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "cassandra_driver"],
+        argv: &["cargo", "test", "-p", "acceptance", "--test", "cassandra_driver"],
     },
     Shard {
         name: "stories-first",
         shows: "the first mesh on real Cassandra, short waits",
         env: &[("PILOT_STORIES", "first")],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "stories"],
+        argv: &["cargo", "test", "-p", "acceptance", "--test", "stories"],
     },
     Shard {
         name: "stories-slow",
         shows: "a leave cut off by a short grace, slow streaming",
         env: &[("PILOT_STORIES", "slow")],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "stories"],
+        argv: &["cargo", "test", "-p", "acceptance", "--test", "stories"],
     },
     Shard {
         name: "stories-stock",
         shows: "the first mesh with Cassandra's own waits",
         env: &[("PILOT_STORIES", "first"), ("PILOT_STOCK_TIMING", "1")],
-        argv: &["cargo", "test", "-p", "simulation", "--test", "stories"],
+        argv: &["cargo", "test", "-p", "acceptance", "--test", "stories"],
     },
     Shard {
         name: "tour",
