@@ -2,7 +2,9 @@
 //! already, and the rules of founding. Pure.
 
 pub mod cassandra;
+pub mod chart;
 pub mod cluster;
+pub mod first_size;
 pub mod formation;
 pub mod inject;
 pub mod labels;

@@ -71,8 +71,8 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "crates",
-        shows: "policies, bootstrap and agent from outside: launcher, memory, decisions",
-        env: &[],
+        shows: "policies, bootstrap and agent from outside: launcher, memory, decisions, the Helm chart",
+        env: &[("PILOT_FETCH_HELM", "1")],
         argv: &["cargo", "test", "-p", "policies", "-p", "bootstrap", "-p", "agent", "--test", "*"],
     },
     Shard {
