@@ -6,6 +6,7 @@ pub mod chart;
 pub mod cluster;
 pub mod first_size;
 pub mod formation;
+pub mod image;
 pub mod inject;
 pub mod labels;
 pub mod manifest;

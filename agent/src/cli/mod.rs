@@ -7,6 +7,7 @@ pub mod agent;
 pub mod deploy;
 mod fetch;
 pub mod first_size;
+mod image;
 mod install;
 mod paint;
 mod policy;
@@ -58,6 +59,8 @@ pub enum Command {
         /// The folder; the file is called `pilot` there.
         folder: std::path::PathBuf,
     },
+    /// Writes the pilot's image, as an archive that container runtimes import.
+    Image(image::ImageArgs),
     /// Gives a StatefulSet that was made without a size its first one, once: what the Helm chart's Job runs.
     FirstSize(first_size::FirstSizeArgs),
     /// Prints every object of a cluster, from its document: ready for `kubectl apply`.
@@ -187,6 +190,7 @@ pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
         Command::Install { folder } => install::run(&folder),
+        Command::Image(args) => image::run(&args),
         Command::FirstSize(args) => blocking(first_size::run(args)),
         Command::Render(args) => deploy::tell(deploy::run_render(args)),
         Command::Inject(args) => deploy::tell(deploy::run_inject(&args)),
