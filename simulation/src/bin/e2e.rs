@@ -192,7 +192,7 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "kubernetes",
-        shows: "conformance and the story on a real Kubernetes: KUBECONFIG's, or one at hand",
+        shows: "conformance and the stories on a real Kubernetes, with kubectl and Helm: KUBECONFIG's, or one at hand",
         env: &[],
         argv: &[".ci/kubernetes"],
     },
