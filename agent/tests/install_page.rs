@@ -137,3 +137,13 @@ fn what_is_refused_ends_with_one_and_what_is_misspelt_with_two() {
     let (code, said, _) = run(&["inject", "-f", "x"]);
     assert!(code == Some(2) && said.contains("--image"), "{said}");
 }
+
+#[test]
+fn under_the_name_of_a_plugin_of_kubectl_it_is_the_same_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-pilot");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pilot"), &plugin).unwrap();
+    let schema = |program: &Path| Command::new(program).args(["render", "--schema"]).output().unwrap();
+    let (here, there) = (schema(Path::new(env!("CARGO_BIN_EXE_pilot"))), schema(&plugin));
+    assert!(there.status.success() && !there.stdout.is_empty() && here.stdout == there.stdout);
+}
