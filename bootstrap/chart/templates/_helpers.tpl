@@ -31,9 +31,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* What pods carry that are no members: they must not be selected as such. */}}
-{{- define "pilotmesh.helperLabels" -}}
+{{- define "pilotmesh.otherPodLabels" -}}
 app.kubernetes.io/part-of: pilotmesh
-pilotmesh.io/helper-of: {{ include "pilotmesh.name" . | quote }}
+pilotmesh.io/set: {{ include "pilotmesh.name" . | quote }}
 {{- end -}}
 
 {{- define "pilotmesh.account" -}}
