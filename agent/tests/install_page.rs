@@ -124,6 +124,26 @@ fn what_is_refused_ends_with_one_and_what_is_misspelt_with_two() {
         code == Some(1) && silent && said.contains("SET is `Orders`") && said.contains("--service-account is `A`"),
         "{said}"
     );
+    // The program of this test is not static, unless all of it is built so.
+    let image = std::env::temp_dir().join(format!("pilot-image-{}.tar", std::process::id()));
+    let (code, said, silent) = run(&["image", "registry.example/pilot:0.1.0", "-o", image.to_str().unwrap()]);
+    assert!(
+        cfg!(target_feature = "crt-static") || (code == Some(1) && silent && said.contains("must be static")),
+        "{said}"
+    );
+    assert!(cfg!(target_feature = "crt-static") || !image.exists());
+    let (code, said, _) = run(&["first-size", "orders", "--members", "0", "-n", "shop"]);
+    assert!(code == Some(2) && said.contains("1..=1000"), "{said}");
     let (code, said, _) = run(&["inject", "-f", "x"]);
     assert!(code == Some(2) && said.contains("--image"), "{said}");
+}
+
+#[test]
+fn under_the_name_of_a_plugin_of_kubectl_it_is_the_same_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-pilot");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pilot"), &plugin).unwrap();
+    let schema = |program: &Path| Command::new(program).args(["render", "--schema"]).output().unwrap();
+    let (here, there) = (schema(Path::new(env!("CARGO_BIN_EXE_pilot"))), schema(&plugin));
+    assert!(there.status.success() && !there.stdout.is_empty() && here.stdout == there.stdout);
 }

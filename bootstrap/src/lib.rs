@@ -2,8 +2,11 @@
 //! already, and the rules of founding. Pure.
 
 pub mod cassandra;
+pub mod chart;
 pub mod cluster;
+pub mod first_size;
 pub mod formation;
+pub mod image;
 pub mod inject;
 pub mod labels;
 pub mod manifest;

@@ -6,6 +6,8 @@
 pub mod agent;
 pub mod deploy;
 mod fetch;
+pub mod first_size;
+mod image;
 mod install;
 mod paint;
 mod policy;
@@ -57,6 +59,10 @@ pub enum Command {
         /// The folder; the file is called `pilot` there.
         folder: std::path::PathBuf,
     },
+    /// Writes the pilot's image, as an archive that container runtimes import.
+    Image(image::ImageArgs),
+    /// Gives a StatefulSet that was made without a size its first one, once: what the Helm chart's Job runs.
+    FirstSize(first_size::FirstSizeArgs),
     /// Prints every object of a cluster, from its document: ready for `kubectl apply`.
     Render(deploy::RenderArgs),
     /// Brings pilots into a StatefulSet that is there already, or takes them out again.
@@ -184,6 +190,8 @@ pub fn run_from(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Command::Agent(args) => return agent::run(*args),
         Command::Launch(args) => launch(args),
         Command::Install { folder } => install::run(&folder),
+        Command::Image(args) => image::run(&args),
+        Command::FirstSize(args) => blocking(first_size::run(args)),
         Command::Render(args) => deploy::tell(deploy::run_render(args)),
         Command::Inject(args) => deploy::tell(deploy::run_inject(&args)),
         Command::Rbac(args) => deploy::tell(deploy::rbac(args)),

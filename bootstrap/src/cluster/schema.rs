@@ -24,7 +24,7 @@ pub fn schema() -> Value {
 }
 
 /// An object whose names are listed has no others.
-fn close(schema: &mut Value) {
+pub(crate) fn close(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             if object.contains_key("properties") {

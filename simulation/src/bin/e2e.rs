@@ -71,8 +71,8 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "crates",
-        shows: "policies, bootstrap and agent from outside: launcher, memory, decisions",
-        env: &[],
+        shows: "policies, bootstrap and agent from outside: launcher, memory, decisions, the Helm chart",
+        env: &[("PILOT_FETCH_HELM", "1")],
         argv: &["cargo", "test", "-p", "policies", "-p", "bootstrap", "-p", "agent", "--test", "*"],
     },
     Shard {
@@ -192,7 +192,7 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "kubernetes",
-        shows: "conformance and the story on a real Kubernetes: KUBECONFIG's, or one at hand",
+        shows: "conformance and the stories on a real Kubernetes, with kubectl and Helm: KUBECONFIG's, or one at hand",
         env: &[],
         argv: &[".ci/kubernetes"],
     },

@@ -5,7 +5,7 @@
 //! break off, or be the last of its task. Each run is a process of its own, so that one seed gives one trace: hash maps
 //! and tokio count from the beginning of a process.
 //!
-//! `cargo test -p simulation --test in_process -- --seed 7 --drawn` tells the story of one run.
+//! `cargo test -p acceptance --test in_process -- --seed 7 --drawn` tells the story of one run.
 
 mod api;
 mod codec;

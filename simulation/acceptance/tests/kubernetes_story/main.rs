@@ -1,4 +1,4 @@
-//! One story on a real Kubernetes: the manifest of the documentation, real kubectl, a real Cassandra.
+//! Stories on a real Kubernetes: what the documentation offers, real kubectl and Helm, a real Cassandra.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -7,14 +7,18 @@
 //! | `PILOT_E2E_CASSANDRA_IMAGE` | Cassandra's; default `cassandra:5.0` |
 //! | `PILOT_E2E_LOAD_IMAGES` | a command that brings the images to the cluster, run first |
 //! | `PILOT_E2E_KILL_CONTAINER` | a command that kills a container; gets node and container id |
-//! | `PILOT_E2E_KEEP` | the namespace is left behind |
+//! | `PILOT_E2E_HELM` | a Helm; default `helm` |
+//! | `PILOT_E2E_KEEP` | the namespaces are left behind |
 //!
-//! The stories build on each other, so this program runs them itself, in order, and prints what the test runner prints.
-//! What cannot be shown here says `NOT SHOWN`.
+//! There are two lines of stories, each in a namespace of its own: `manifest`, with the manifest of the documentation, and
+//! `helm`, with the chart. The stories of a line build on each other, so this program runs them itself, in order, and prints
+//! what the test runner prints. A word after `--` runs only the lines whose name has it. What cannot be shown here says
+//! `NOT SHOWN`.
 
 #![allow(missing_docs, reason = "a program, not a library")]
 
 mod cluster;
+mod helm;
 mod manifest;
 mod story;
 mod watch;
@@ -30,7 +34,32 @@ use story::{Outcome, Story, Told};
 type Telling<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 type Part = (&'static str, for<'a> fn(&'a mut Story) -> Telling<'a>);
 
-const PARTS: &[Part] = &[
+/// Stories that build on each other, in one namespace.
+struct Line {
+    name: &'static str,
+    parts: &'static [Part],
+    /// What it needs beside the cluster and the images.
+    needs: fn() -> Result<(), String>,
+}
+
+const LINES: &[Line] = &[
+    Line { name: "manifest", parts: MANIFEST, needs: || Ok(()) },
+    Line { name: "helm", parts: HELM, needs: helm::needs },
+];
+
+const HELM: &[Part] = &[
+    ("helm_install_forms_three_members_in_a_restricted_namespace", |s| Box::pin(s.install())),
+    ("rows_are_written_from_here_on", |s| Box::pin(s.write())),
+    ("helm_test_hears_a_pilot_and_its_coordinator", |s| Box::pin(s.helm_test())),
+    ("a_fourth_member_joins_by_kubectl_scale", |s| Box::pin(s.scale(4))),
+    ("helm_upgrade_changes_the_policy_and_no_size_and_no_pod", |s| Box::pin(s.upgrade())),
+    ("helm_rollback_to_the_revision_of_three_takes_the_policy_back_and_no_member", |s| Box::pin(s.rollback())),
+    ("every_acknowledged_row_is_read_back", |s| Box::pin(s.all_rows())),
+    ("helm_uninstall_leaves_claims_keys_lease_and_record", |s| Box::pin(s.uninstall())),
+    ("installed_again_for_three_the_same_four_members_return_with_every_row", |s| Box::pin(s.install_again())),
+];
+
+const MANIFEST: &[Part] = &[
     ("three_members_form_one_after_the_other_in_a_restricted_namespace", |s| Box::pin(s.form())),
     ("rows_are_written_from_here_to_the_end", |s| Box::pin(s.write())),
     ("the_narrow_role_is_enough_and_allows_nothing_else", |s| Box::pin(s.rights())),
@@ -47,23 +76,63 @@ const PARTS: &[Part] = &[
 ];
 
 fn main() -> ExitCode {
+    let begun = Instant::now();
+    let word = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let lines: Vec<&Line> = LINES.iter().filter(|line| line.name.contains(&word)).collect();
+    let mut sum = Sum::default();
     match needs() {
         Err(missing) => {
-            println!(
-                "\nrunning 0 of {} stories on Kubernetes\nNOT SHOWN: {} stories of a real Kubernetes: {missing}",
-                PARTS.len(),
-                PARTS.len()
-            );
-            result(0, 0, PARTS.len(), Instant::now());
-            ExitCode::SUCCESS
+            for line in lines {
+                line.not_shown(&missing, &mut sum);
+            }
         }
         Ok(images) => match tokio::runtime::Runtime::new() {
-            Ok(runtime) => runtime.block_on(tell(images)),
+            Ok(runtime) => runtime.block_on(async {
+                for line in lines {
+                    match (line.needs)() {
+                        Ok(()) => tell(line, &images, &mut sum).await,
+                        Err(missing) => line.not_shown(&missing, &mut sum),
+                    }
+                }
+            }),
             Err(error) => {
                 eprintln!("no runtime: {error}");
-                ExitCode::FAILURE
+                return ExitCode::FAILURE;
             }
         },
+    }
+    println!(
+        "test result: {}. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out; finished in {:.2}s\n",
+        if sum.failed == 0 { "ok" } else { "FAILED" },
+        sum.passed,
+        sum.failed,
+        sum.not_shown,
+        begun.elapsed().as_secs_f64()
+    );
+    if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What has come of the stories.
+#[derive(Default)]
+struct Sum {
+    passed: usize,
+    failed: usize,
+    not_shown: usize,
+}
+
+impl Line {
+    /// None of its stories can be shown here.
+    fn not_shown(&self, missing: &str, sum: &mut Sum) {
+        let count = self.parts.len();
+        println!("\nrunning 0 of {count} stories on Kubernetes, {}", self.name);
+        println!("NOT SHOWN: {count} stories of a real Kubernetes, {}: {missing}", self.name);
+        sum.not_shown += count;
+    }
+
+    /// None of its stories can be begun.
+    fn failed(&self, error: &str, sum: &mut Sum) {
+        println!("{}: {error}", self.name);
+        sum.failed += self.parts.len();
     }
 }
 
@@ -81,28 +150,28 @@ fn needs() -> Result<Images, String> {
     Ok(Images { pilot, cassandra: named("PILOT_E2E_CASSANDRA_IMAGE").unwrap_or_else(|| "cassandra:5.0".to_owned()) })
 }
 
-async fn tell(images: Images) -> ExitCode {
-    let begun = Instant::now();
+async fn tell(line: &Line, images: &Images, sum: &mut Sum) {
     if let Ok(command) = std::env::var("PILOT_E2E_LOAD_IMAGES") {
         match Command::new("sh").args(["-c", &command]).status() {
             Ok(status) if status.success() => {}
-            Ok(status) => return fail(&format!("PILOT_E2E_LOAD_IMAGES: {command}: {status}")),
-            Err(error) => return fail(&format!("PILOT_E2E_LOAD_IMAGES: {command}: {error}")),
+            Ok(status) => return line.failed(&format!("PILOT_E2E_LOAD_IMAGES: {command}: {status}"), sum),
+            Err(error) => return line.failed(&format!("PILOT_E2E_LOAD_IMAGES: {command}: {error}"), sum),
         }
     }
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let namespace = format!("pilot-story-{seconds}");
+    let namespace = format!("pilot-{}-{seconds}", line.name);
     let cluster = match Cluster::open(&namespace) {
         Ok(cluster) => cluster,
-        Err(error) => return fail(&error),
+        Err(error) => return line.failed(&error, sum),
     };
-    println!("\nrunning {} stories on Kubernetes, in namespace {namespace}", PARTS.len());
-    let mut story = Story::begin(cluster, images);
-    let (mut passed, mut failed, mut not_shown) = (0, 0, 0);
-    for (name, part) in PARTS {
+    println!("\nrunning {} stories on Kubernetes, {}, in namespace {namespace}", line.parts.len(), line.name);
+    let mut story = Story::begin(cluster, images.clone());
+    let (mut failed, mut not_shown) = (0, 0);
+    for (name, part) in line.parts {
+        let shown = format!("test kubernetes::{}::{name} ...", line.name);
         if failed > 0 {
             failed += 1;
-            println!("test kubernetes::{name} ... FAILED (an earlier story failed, this one was not begun)");
+            println!("{shown} FAILED (an earlier story failed, this one was not begun)");
             continue;
         }
         let at = Instant::now();
@@ -110,16 +179,16 @@ async fn tell(images: Images) -> ExitCode {
         story.part_ended(name);
         match outcome {
             Ok(Told::Shown) => {
-                passed += 1;
-                println!("test kubernetes::{name} ... ok ({:.0} s)", at.elapsed().as_secs_f64());
+                sum.passed += 1;
+                println!("{shown} ok ({:.0} s)", at.elapsed().as_secs_f64());
             }
             Ok(Told::NotShown(why)) => {
                 not_shown += 1;
-                println!("test kubernetes::{name} ... NOT SHOWN: {why}");
+                println!("{shown} NOT SHOWN: {why}");
             }
             Err(error) => {
                 failed += 1;
-                println!("test kubernetes::{name} ... FAILED ({:.0} s)\n    {error}", at.elapsed().as_secs_f64());
+                println!("{shown} FAILED ({:.0} s)\n    {error}", at.elapsed().as_secs_f64());
             }
         }
     }
@@ -140,22 +209,8 @@ async fn tell(images: Images) -> ExitCode {
         }
     }
     if not_shown > 0 {
-        println!("NOT SHOWN: {not_shown} of {} stories of a real Kubernetes", PARTS.len());
+        println!("NOT SHOWN: {not_shown} of {} stories of a real Kubernetes, {}", line.parts.len(), line.name);
     }
-    result(passed, failed, not_shown, begun);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn result(passed: usize, failed: usize, not_shown: usize, begun: Instant) {
-    println!(
-        "test result: {}. {passed} passed; {failed} failed; {not_shown} ignored; 0 measured; 0 filtered out; finished in {:.2}s\n",
-        if failed == 0 { "ok" } else { "FAILED" },
-        begun.elapsed().as_secs_f64()
-    );
-}
-
-fn fail(error: &str) -> ExitCode {
-    println!("{error}");
-    result(0, PARTS.len(), 0, Instant::now());
-    ExitCode::FAILURE
+    sum.failed += failed;
+    sum.not_shown += not_shown;
 }

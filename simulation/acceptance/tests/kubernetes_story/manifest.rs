@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 const OFFERED: &str = include_str!("../../../../docs/examples/cassandra-statefulset.yaml");
 
 /// Images as the cluster at hand has them.
+#[derive(Clone)]
 pub(crate) struct Images {
     /// The pilot's.
     pub(crate) pilot: String,

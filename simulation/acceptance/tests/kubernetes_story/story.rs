@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nothing is judged by the clock, but nothing waits for ever: a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 /// A stretch without an acknowledged row that a user would notice.
 const GAP: Duration = Duration::from_secs(5);
 
@@ -33,14 +33,17 @@ pub(crate) struct Story {
     pub(crate) cluster: Arc<Cluster>,
     /// What was seen, for the table.
     pub(crate) evidence: Evidence,
-    images: Images,
-    watcher: Watcher,
-    writer: Option<RowWriter>,
+    /// What it is made of.
+    pub(crate) images: Images,
+    /// Who looks.
+    pub(crate) watcher: Watcher,
+    /// Who writes, once begun.
+    pub(crate) writer: Option<RowWriter>,
     /// When each part ended on the writer's clock, and the machine's load then: a gap is told with where it fell.
     ended: Vec<(&'static str, Duration, String)>,
 }
 
-fn must(holds: bool, sentence: impl Into<String>) -> Result<(), String> {
+pub(crate) fn must(holds: bool, sentence: impl Into<String>) -> Result<(), String> {
     if holds { Ok(()) } else { Err(sentence.into()) }
 }
 
@@ -74,7 +77,11 @@ impl Story {
         for object in objects(&self.images)? {
             self.cluster.apply(&object)?;
         }
-        let begun = Instant::now();
+        self.formed("apply the manifest", Instant::now()).await
+    }
+
+    /// Three members come of what was done, one after the other.
+    pub(crate) async fn formed(&mut self, done: &str, begun: Instant) -> Outcome {
         let mut at_once = 0usize;
         self.watcher
             .until("three members", PATIENCE, |seen| {
@@ -86,9 +93,16 @@ impl Story {
             .await?;
         must(at_once <= 1, format!("{at_once} members were starting or joining at once"))?;
         self.nodetool_shows(3)?;
-        self.cluster.kubectl(&["wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s"])?;
+        self.cluster.kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name=cassandra",
+            "--timeout=60s",
+        ])?;
         self.evidence.step(
-            "apply the manifest",
+            done,
             begun.elapsed(),
             None,
             "restricted namespace; one founder, two joined one by one; 3 x Normal by every pilot, 3 x UN by nodetool",
@@ -407,7 +421,7 @@ impl Story {
         }
     }
 
-    fn nodetool_shows(&self, members: usize) -> Result<(), String> {
+    pub(crate) fn nodetool_shows(&self, members: usize) -> Result<(), String> {
         let text = self.cluster.exec(&format!("{SET}-0"), "database", &["nodetool", "status"])?;
         let lines: Vec<&str> = text.lines().filter(|l| l.as_bytes().get(2) == Some(&b' ')).collect();
         let up = lines.iter().filter(|l| l.starts_with("UN ")).count();
@@ -419,7 +433,7 @@ impl Story {
     }
 
     /// Databases of pods that are the same pods run in the same containers.
-    fn unchanged(&self, before: &Seen, after: &Seen) -> Result<(), String> {
+    pub(crate) fn unchanged(&self, before: &Seen, after: &Seen) -> Result<(), String> {
         self.unchanged_but(before, after, "")
     }
 
@@ -436,11 +450,11 @@ impl Story {
         Ok(())
     }
 
-    async fn object(&self, path: &str) -> Result<Value, String> {
+    pub(crate) async fn object(&self, path: &str) -> Result<Value, String> {
         self.cluster.get(path).await.ok_or_else(|| format!("nothing at {path}"))
     }
 
-    async fn claim(&self, pod: &str) -> Result<Value, String> {
+    pub(crate) async fn claim(&self, pod: &str) -> Result<Value, String> {
         let ns = &self.cluster.namespace;
         self.object(&format!("/api/v1/namespaces/{ns}/persistentvolumeclaims/data-{pod}")).await
     }

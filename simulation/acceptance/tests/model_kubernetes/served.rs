@@ -22,7 +22,7 @@ pub(crate) async fn served() -> ServerHandle {
     serve(Arc::new(Mutex::new(api)), "127.0.0.1:0".parse().expect("an address")).await.expect("a server")
 }
 
-async fn client(server: &ServerHandle, user: &str) -> kube::Client {
+pub(crate) async fn client(server: &ServerHandle, user: &str) -> kube::Client {
     let file: Kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig_for(user)).expect("a kubeconfig");
     let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a config");
     config.default_retry = false;

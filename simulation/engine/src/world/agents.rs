@@ -86,7 +86,7 @@ impl World {
             database: address,
             client_port: 9042,
             version: "model".to_owned(),
-            rules: planted::rules(self.options.planted, self.options.rules.clone()),
+            rules: self.options.rules.clone(),
             durable,
             mint: ClusterId::new(format!("cluster-{life}")),
             nonce: life << 32,

@@ -12,7 +12,6 @@ use agent::effect::StartAs;
 use agent::kubernetes::call::{Answer, Call, Failure};
 use agent::kubernetes::translate::{EPOCH, HttpCall};
 use agent::launch::memory::Memory;
-use agent::pilot::Rules;
 use protocol::database::{DatabasePhase, DatabaseState, RingMember, RingStatus};
 use protocol::id::{PilotId, PilotName, Uid};
 use protocol::message::Message;
@@ -91,8 +90,6 @@ pub enum Planted {
     RefusedIsDone,
     /// A driver says that its member serves, and all in its ring, as soon as they answer: who joins still does that.
     JoiningIsServing,
-    /// A policy's number is read as a percentage.
-    NumberIsPercentage,
     /// The last Event is posted again and again, as a broadcaster might that does not know its own.
     EventsAgain,
     /// Who removes a member of etcd does not ask whether those that stay are a quorum.
@@ -111,7 +108,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 39] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -144,7 +141,6 @@ impl Planted {
         Self::ClientRetries,
         Self::RefusedIsDone,
         Self::JoiningIsServing,
-        Self::NumberIsPercentage,
         Self::EventsAgain,
         Self::RemovesUnasked,
         Self::AddsVoters,
@@ -203,7 +199,6 @@ impl Planted {
             | Self::ClientRetries
             | Self::RefusedIsDone
             | Self::JoiningIsServing
-            | Self::NumberIsPercentage
             | Self::EventsAgain => Options::swarm(seed),
         };
         Options { planted: Some(self), ..options }
@@ -221,14 +216,6 @@ pub(crate) fn role(planted: Option<Planted>, role: StartAs) -> StartAs {
         StartAs::Joiner if planted == Some(Planted::SeedsItself) => StartAs::Returner,
         StartAs::Founder | StartAs::Joiner | StartAs::Returner => role,
     }
-}
-
-/// The policy as it is read.
-pub(crate) fn rules(planted: Option<Planted>, mut rules: Rules) -> Rules {
-    if planted == Some(Planted::NumberIsPercentage) {
-        rules.limits.rollout.max_unavailable = rules.limits.rollout.max_unavailable.saturating_mul(100);
-    }
-    rules
 }
 
 /// A launcher's memory as it takes it in this pod.
