@@ -132,7 +132,7 @@ const SHARDS: &[Shard] = &[
     },
     Shard {
         name: "swarm",
-        shows: "2,000 seeds of the commit, all plans, and large clusters in the simulator, in release",
+        shows: "2,000 seeds of the commit, all plans on both model databases, and large clusters in the simulator, in release",
         env: &[],
         argv: &["cargo", "run", "--release", "-p", "engine", "--bin", "simulate", "--", "--gate"],
     },

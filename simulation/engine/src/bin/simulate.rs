@@ -3,6 +3,7 @@
 use clap::Parser;
 use serde_json::json;
 use engine::world::World;
+use engine::world::database::Kind;
 use engine::world::marks::{Marks, NEVER};
 use engine::world::mass::MassRestart;
 use engine::world::oracle::Rule;
@@ -36,10 +37,10 @@ struct Arguments {
     /// Time the simulator at 5, 100 and 1,000 members.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours"])]
     bench: bool,
-    /// Run etcd in all of the seeds, instead of in one of five.
-    #[arg(long, conflicts_with_all = ["planted", "plans", "bench"])]
+    /// Run etcd in all of the seeds, instead of in one of five; or the plans on it, instead of on a ring.
+    #[arg(long, conflicts_with_all = ["planted", "bench", "minutes"])]
     etcd: bool,
-    /// 2,000 seeds drawn from the commit, all plans, and large clusters.
+    /// 2,000 seeds drawn from the commit, all plans on a ring and on etcd, and large clusters.
     #[arg(long, conflicts_with_all = ["seed", "planted", "plans", "hours", "bench"])]
     gate: bool,
     /// Of `--gate` what every `cargo test` runs: 500 of the seeds, and all but the clusters of 1,000.
@@ -259,6 +260,9 @@ fn gate(arguments: &Arguments) -> bool {
     let seeds = Arguments { from, seeds: if arguments.quick { 500 } else { 2_000 }, ..arguments.clone() };
     let mut failed = many(&seeds);
     failed |= plans(&Arguments { from: 0, ..arguments.clone() });
+    if !arguments.quick {
+        failed |= plans(&Arguments { from: 0, etcd: true, ..arguments.clone() });
+    }
     // The longest first: the others fill up the other core meanwhile.
     let longest = (!arguments.quick).then_some((1_000, from, 60));
     let large: Vec<(u32, u64, u64)> =
@@ -296,7 +300,8 @@ fn seed_of_commit() -> u64 {
 
 fn plans(arguments: &Arguments) -> bool {
     let seed = arguments.seed.unwrap_or(arguments.from);
-    let reached = match Plan::all(seed) {
+    let database = if arguments.etcd { Kind::Etcd } else { Kind::Ring };
+    let reached = match Plan::all(seed, database) {
         Ok(reached) => reached,
         Err(why) => {
             eprintln!("{why}");
@@ -341,7 +346,7 @@ fn plans(arguments: &Arguments) -> bool {
         print_matrix(&matrix);
     }
     eprintln!(
-        "{} plans from seed {seed}, {failed} failed, {excused} left to a person, {:.0} s",
+        "{} plans on {database:?} from seed {seed}, {failed} failed, {excused} left to a person, {:.0} s",
         chosen.len(),
         began.elapsed().as_secs_f64()
     );

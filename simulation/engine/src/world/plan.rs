@@ -3,6 +3,8 @@
 
 use super::agents::Life;
 use super::cluster::NO_IMAGE;
+use super::database::Kind;
+use super::etcd::{CutCall, MemberCallKind, Moment, What};
 use super::front::Door;
 use super::run::{Options, Outcome};
 use super::schedule::{Action, Whom};
@@ -139,7 +141,7 @@ pub enum Workload {
     ShrinkCutOff,
     /// 3 -> 4 where the fourth has been before: its claim holds the data of then.
     GrowAgain,
-    /// 3 -> 2 where there are three copies: refused.
+    /// 3 -> 2: refused where there are three copies; etcd has as many as it has voters, and two are enough.
     TooSmall,
     /// A changed template.
     Roll,
@@ -171,10 +173,10 @@ impl Workload {
     }
 
     /// The size that it ends with when nobody asks for another.
-    fn size(self) -> u32 {
+    fn size(self, database: Kind) -> u32 {
         match self {
+            Self::TooSmall => copies(database),
             Self::Form
-            | Self::TooSmall
             | Self::Roll
             | Self::Shrink
             | Self::ShrinkCutOff
@@ -193,9 +195,9 @@ impl Workload {
     }
 
     /// A world just before it; nothing where that is not reached.
-    fn prepared(self, seed: u64) -> Option<World> {
+    fn prepared(self, seed: u64, database: Kind) -> Option<World> {
         let grace = if self == Self::ShrinkCutOff { 6 } else { 120 };
-        let mut world = World::new(Options { grace, ..Options::calm(seed, self.members()) });
+        let mut world = World::new(Options { grace, database, ..Options::calm(seed, self.members()) });
         if self != Self::Form && !world.settle(PATIENCE) {
             return None;
         }
@@ -225,8 +227,8 @@ impl Workload {
     ///
     /// # Errors
     /// When it does not come to rest.
-    pub fn steps(self, seed: u64) -> Result<Vec<Reached>, String> {
-        let Some(mut world) = self.prepared(seed) else {
+    pub fn steps(self, seed: u64, database: Kind) -> Result<Vec<Reached>, String> {
+        let Some(mut world) = self.prepared(seed, database) else {
             return Err(format!("{self:?} is not reached from seed {seed}"));
         };
         // Of a set that is made again nobody stays.
@@ -243,7 +245,7 @@ impl Workload {
     }
 
     /// Everything that may happen right after one of its steps.
-    pub fn actions(self) -> Vec<Action> {
+    pub fn actions(self, database: Kind) -> Vec<Action> {
         let mut actions = vec![
             Action::KillAgent(Whom::Writer),
             Action::Pause(Whom::Writer, 60_000),
@@ -272,13 +274,22 @@ impl Workload {
                 Action::Cut(vec![ordinal], 30_000),
                 Action::Deaf(ordinal, 30_000),
                 Action::HangDatabase(ordinal, 30_000),
-                Action::FailMove(ordinal),
                 Action::StaleReads(Whom::Ordinal(ordinal), 60_000),
             ]);
+        }
+        match database {
+            Kind::Ring => actions.extend((0..self.most()).map(Action::FailMove)),
+            Kind::Etcd => actions.extend(cuts().map(Action::CutMemberCall)),
         }
         actions.extend((2..=5).map(Action::Scale));
         actions
     }
+}
+
+/// Each way in which the next call of each kind may be cut.
+fn cuts() -> impl Iterator<Item = CutCall> {
+    let moments = MemberCallKind::ALL.into_iter().flat_map(|kind| Moment::ALL.map(|moment| (kind, moment)));
+    moments.flat_map(|(kind, moment)| What::all(30_000).map(|what| CutCall { kind, moment, what }))
 }
 
 /// A workload that has come as far as one of its steps.
@@ -296,7 +307,7 @@ impl Reached {
     /// Every plan that goes on from here.
     pub fn plans(&self) -> Vec<Plan> {
         let plan = |action| Plan { workload: self.workload, after: self.after, step: self.step, action };
-        self.workload.actions().into_iter().map(plan).collect()
+        self.workload.actions(self.world.options.database).into_iter().map(plan).collect()
     }
 }
 
@@ -327,10 +338,10 @@ impl Plan {
     ///
     /// # Errors
     /// When a workload does not come to rest although nothing goes wrong.
-    pub fn all(seed: u64) -> Result<Vec<Reached>, String> {
+    pub fn all(seed: u64, database: Kind) -> Result<Vec<Reached>, String> {
         let mut all = Vec::new();
         for workload in Workload::ALL {
-            all.extend(workload.steps(seed)?);
+            all.extend(workload.steps(seed, database)?);
         }
         Ok(all)
     }
@@ -356,26 +367,27 @@ impl Plan {
     }
 
     /// The sizes it may end with: the one asked for last, if it is allowed.
-    fn allowed_sizes(&self) -> BTreeSet<u32> {
+    fn allowed_sizes(&self, database: Kind) -> BTreeSet<u32> {
         match (&self.action, self.workload) {
             // Two members are enough as long as there are no three copies.
             (Action::Scale(2), Workload::Form | Workload::Recreate) => BTreeSet::from([2, 3]),
             // While the leaver's pod is brought back the set shows just this size: asking for it changes nothing that
             // anybody could see.
             (Action::Scale(4), Workload::ShrinkCutOff) => BTreeSet::from([3, 4]),
-            (Action::Scale(size), _) => BTreeSet::from([(*size).max(COPIES)]),
-            _ => BTreeSet::from([self.workload.size()]),
+            (Action::Scale(size), _) => BTreeSet::from([(*size).max(copies(database))]),
+            _ => BTreeSet::from([self.workload.size(database)]),
         }
     }
 
     /// The size is the one asked for last, and who was not asked to leave is who it was.
     fn judge_end(&self, world: &mut World, before: &BTreeMap<String, String>) {
-        let allowed = self.allowed_sizes();
+        let database = world.options.database;
+        let allowed = self.allowed_sizes(database);
         let size = world.kubernetes().replicas().unwrap_or(0);
         if !allowed.contains(&size) && !world.rescued {
             world.oracle.broken(Rule::Rest, format!("the size is {size}, allowed are {allowed:?}"));
         }
-        let least = allowed.into_iter().chain([self.workload.size()]).min().unwrap_or(COPIES);
+        let least = allowed.into_iter().chain([self.workload.size(database)]).min().unwrap_or(0);
         let now = members(world);
         let stays = |name: &str| PilotName::parse(name).ok().and_then(|n| n.ordinal()).is_some_and(|o| o < least);
         let changed: Vec<&String> = before
@@ -390,8 +402,14 @@ impl Plan {
     }
 }
 
-/// Copies of each row in the model database, once there are so many members.
-const COPIES: u32 = 3;
+/// The least size that members may leave for: copies of each row, once there are so many members; of voters two do.
+fn copies(database: Kind) -> u32 {
+    match database {
+        Kind::Ring => 3,
+        Kind::Etcd => 2,
+    }
+}
+
 /// The longest of the faults is over by then.
 const HEALED_AFTER: u64 = 130_000;
 

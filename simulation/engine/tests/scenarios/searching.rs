@@ -1,5 +1,6 @@
 //! What is enumerated or drawn instead of named, seeds that once showed a bug, and bugs that are planted.
 
+use engine::world::database::Kind;
 use engine::world::plan::Plan;
 use engine::world::planted::Planted;
 use engine::world::run::{Options, minimise, report, run};
@@ -7,7 +8,7 @@ use engine::world::schedule::{Action, Whom};
 
 /// Carries out every plan with this action, whatever it is right after.
 fn after_every_write(action: &Action) {
-    let reached = Plan::all(0).expect("every workload ends well when nothing goes wrong");
+    let reached = Plan::all(0, Kind::Ring).expect("every workload ends well when nothing goes wrong");
     let mut count = 0;
     for from in &reached {
         for plan in from.plans().into_iter().filter(|plan| plan.action == *action) {
