@@ -3,6 +3,7 @@
 
 use simulation::fuzz::{Outcome, Target, mutate, targets};
 use simulation::world::chance::Chance;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -118,3 +119,45 @@ fn every_folder_of_kept_inputs_belongs_to_a_target() {
         assert!(simulation::fuzz::find(&name).is_some(), "{name} is no target");
     }
 }
+
+/// The names that each of the workspace's packages depends on, as a lock file tells them. The fuzzer builds no tests of
+/// them, so of these only what both name is compared.
+fn dependencies(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let value = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches('"').to_owned());
+    lock.split("[[package]]")
+        .filter(|package| !package.contains("\nsource = "))
+        .filter_map(|package| {
+            let name = package.lines().find_map(|line| value(line, "name = "))?;
+            let words = package.lines().filter_map(|line| line.strip_prefix(" \"")?.split(['"', ' ']).next());
+            Some((name, words.map(str::to_owned).collect()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_fuzzers_lock_file_knows_what_the_packages_depend_on() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| dependencies(&std::fs::read_to_string(root.join(path)).expect("a lock file"));
+    let (workspace, fuzzer) = (read("../Cargo.lock"), read("fuzz/Cargo.lock"));
+    assert!(fuzzer.contains_key("simulation"), "{:?}", fuzzer.keys());
+    for (package, known) in fuzzer.iter().filter(|(package, _)| *package != "fuzz") {
+        let wanted = workspace.get(package).unwrap_or_else(|| panic!("{package} is no package of the workspace"));
+        let unknown: Vec<&String> = known.difference(wanted).collect();
+        assert!(unknown.is_empty(), "{package} does not depend on {unknown:?} any more: {HOW}");
+        let for_tests = |name: &str| TESTS_ONLY.contains(&(package.as_str(), name));
+        let missing: Vec<&String> = wanted.difference(known).filter(|name| !for_tests(name)).collect();
+        assert!(missing.is_empty(), "{package} depends on {missing:?}: {HOW}");
+    }
+}
+
+const HOW: &str = "`cargo metadata --manifest-path simulation/fuzz/Cargo.toml` writes it anew";
+/// What a package needs for its tests alone.
+const TESTS_ONLY: [(&str, &str); 7] = [
+    ("protocol", "proptest"),
+    ("policies", "proptest"),
+    ("bootstrap", "proptest"),
+    ("bootstrap", "similar"),
+    ("agent", "proptest"),
+    ("agent", "tempfile"),
+    ("simulation", "allocation-counter"),
+];
