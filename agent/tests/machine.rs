@@ -798,7 +798,7 @@ fn a_lease_that_an_unanswered_try_of_long_before_may_have_taken_is_not_believed_
     }
     let taken = story.lease.clone().and_then(|l| l.content.holder);
     assert_eq!(taken, Some(life(0)), "a try has landed");
-    story.held = |_| false;
+    story.answers_come();
     story.pass(5 * SECOND);
     assert_eq!(story.pilot.believes_it_coordinates(at(story.now)), Some(Epoch(4)), "it takes it anew");
 }

@@ -10,7 +10,7 @@ use policies::world::{ClaimFacts, PilotFacts, PodFacts, RecordFacts, SetFacts, W
 use protocol::epoch::Epoch;
 use protocol::id::{PilotId, PilotName, Uid, Voter};
 use protocol::message::Message;
-use protocol::order::OrderKind;
+use protocol::order::{OrderKind, Outcome};
 use protocol::promise::{Promise, Refusal};
 use protocol::report::OperationReport;
 use protocol::time::Timestamp;
@@ -184,6 +184,14 @@ impl Leadership {
             Failure::Conflict(_) | Failure::Ambiguous(_) | Failure::Unreadable(_) => LOOK_OFTEN,
         };
         self.rest = self.rest.saturating_mul(2).min(longest);
+    }
+
+    /// An order that is refused would be given again at the next look.
+    pub(crate) fn order_came_to(&mut self, outcome: &Outcome) {
+        self.rest = match outcome {
+            Outcome::Obeyed => LOOK_AT_MOST,
+            Outcome::Refused(_) => self.rest.saturating_mul(2).min(LOOK_OFTEN),
+        };
     }
 
     /// Whether this pilot has said, since it was told of this roster, that it heard.

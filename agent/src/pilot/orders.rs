@@ -283,6 +283,9 @@ impl Pilot {
     /// As coordinator: what became of an order is read from the reports; this only makes it look at once.
     pub(crate) fn outcome(&mut self, now: Timestamp, epoch: Epoch, sequence: u64, outcome: &Outcome) {
         self.orders.given.remove(&sequence);
+        if let Some(leading) = self.leadership.as_mut().filter(|l| l.epoch == epoch) {
+            leading.order_came_to(outcome);
+        }
         if let Outcome::Refused(why) = outcome
             && self.leadership.as_ref().is_some_and(|l| l.epoch == epoch)
         {

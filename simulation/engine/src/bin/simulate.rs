@@ -1,7 +1,6 @@
 //! Runs the deterministic simulator: one seed, many seeds, or the planted bugs.
 
 use clap::Parser;
-use serde_json::json;
 use engine::world::World;
 use engine::world::database::Kind;
 use engine::world::marks::{Marks, NEVER};
@@ -11,6 +10,7 @@ use engine::world::plan::{Plan, Reached, Step};
 use engine::world::planted::Planted;
 use engine::world::run::{Options, Outcome, minimise, report, run};
 use engine::world::swarm::{Ran, spread, swarm, threads};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

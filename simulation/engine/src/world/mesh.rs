@@ -383,7 +383,8 @@ impl World {
         if let Some(message) = link.ways[usize::from(from > to)].pop_front() {
             // What crosses the wire is what the codec makes of it.
             let sent = planted::on_the_wire(self.options.planted, &message);
-            let heard = protocol::codec::encode(sent.as_ref()).and_then(|bytes| protocol::codec::decode::<Message>(&bytes));
+            let heard =
+                protocol::codec::encode(sent.as_ref()).and_then(|bytes| protocol::codec::decode::<Message>(&bytes));
             match heard {
                 Ok(heard) if heard != message => {
                     self.oracle.broken(super::oracle::Rule::Codec, format!("{message:?} arrived as {heard:?}"));

@@ -45,7 +45,6 @@ use database::Databases;
 use marks::Marks;
 use oracle::Oracle;
 use pods::Pod;
-use volumes::Volume;
 use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid};
 use protocol::time::Timestamp;
 use run::Options;
@@ -53,6 +52,7 @@ use schedule::{Action, Whom};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use story::Story;
+use volumes::Volume;
 
 /// One request on its way to the API.
 #[derive(Debug, Clone)]

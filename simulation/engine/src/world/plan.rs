@@ -176,12 +176,7 @@ impl Workload {
     fn size(self, database: Kind) -> u32 {
         match self {
             Self::TooSmall => copies(database),
-            Self::Form
-            | Self::Roll
-            | Self::Shrink
-            | Self::ShrinkCutOff
-            | Self::Handover
-            | Self::Recreate => 3,
+            Self::Form | Self::Roll | Self::Shrink | Self::ShrinkCutOff | Self::Handover | Self::Recreate => 3,
             Self::Grow | Self::GrowAgain => 4,
         }
     }

@@ -1,11 +1,11 @@
 //! Who leads, and what a late word of a former coordinator is worth.
 
 use crate::support::{at_rest, epoch, founded, size, sound, until, world};
-use protocol::id::PilotId;
 use engine::world::World;
 use engine::world::oracle::Rule;
 use engine::world::run::{Options, run};
 use engine::world::schedule::{Action, Whom};
+use protocol::id::PilotId;
 
 #[test]
 fn f01_a_killed_coordinator_is_replaced_and_no_database_restarts() {

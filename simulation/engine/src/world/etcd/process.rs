@@ -174,7 +174,11 @@ impl World {
     }
 
     /// The first of these members through which a leader is reached, with that leader.
-    pub(super) fn reached_through(&self, pod: &PilotName, seeds: impl IntoIterator<Item = Seed>) -> Option<(Seed, Peer)> {
+    pub(super) fn reached_through(
+        &self,
+        pod: &PilotName,
+        seeds: impl IntoIterator<Item = Seed>,
+    ) -> Option<(Seed, Peer)> {
         seeds.into_iter().find_map(|seed| self.leader_through(pod, &seed).map(|leader| (seed, leader)))
     }
 
