@@ -396,7 +396,7 @@ mod tests {
     fn runs(shard: &Shard) -> Vec<(&str, &str)> {
         // That script runs two tests of cargo's, whatever else it prepares.
         if shard.argv == [".ci/kubernetes"] {
-            return vec![("simulation", "conformance"), ("simulation", "kubernetes_story")];
+            return vec![("acceptance", "conformance"), ("acceptance", "kubernetes_story")];
         }
         let after = |flag: &str| {
             let flag = flag.to_owned();
