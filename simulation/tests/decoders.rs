@@ -120,8 +120,7 @@ fn every_folder_of_kept_inputs_belongs_to_a_target() {
     }
 }
 
-/// The names that each of the workspace's packages depends on, as a lock file tells them. The fuzzer builds no tests of
-/// them, so of these only what both name is compared.
+/// The names that each package without a registry depends on, as a lock file tells them.
 fn dependencies(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
     let value = |line: &str, key: &str| Some(line.strip_prefix(key)?.trim_matches('"').to_owned());
     lock.split("[[package]]")

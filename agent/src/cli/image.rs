@@ -1,5 +1,6 @@
 //! `pilot image`: the pilot's image as an archive, without an engine.
 
+use super::install::own_program;
 use super::{Done, say};
 use bootstrap::image::{Name, archive};
 use clap::Args;
@@ -22,7 +23,7 @@ pub(super) fn run(args: &ImageArgs) -> Done {
     let name = Name::parse(&args.name).map_err(|fault| fault.to_string())?;
     let program = match &args.program {
         Some(path) => path.clone(),
-        None => std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?,
+        None => own_program()?,
     };
     let bytes = std::fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
     let archive = archive(&bytes, &name).map_err(|fault| format!("{}: {fault}", program.display()))?;

@@ -4,14 +4,19 @@
 //! runs the binary itself.
 
 use super::{Done, say};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file's name in the folder.
 const NAME: &str = "pilot";
 
+/// Where the running program lies.
+pub(super) fn own_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))
+}
+
 /// Copies the running program to `folder/pilot`, whole or not at all.
 pub(super) fn run(folder: &Path) -> Done {
-    let own = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let own = own_program()?;
     let target = folder.join(NAME);
     let fresh = folder.join(format!(".{NAME}.new"));
     let copied = std::fs::copy(&own, &fresh).and_then(|_| std::fs::rename(&fresh, &target));

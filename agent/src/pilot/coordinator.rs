@@ -1,5 +1,6 @@
 //! Observe, decide, ask a fresh majority, act one step, observe again.
 
+use super::pause::doubled;
 use super::{Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseFacts};
@@ -699,19 +700,17 @@ impl Pilot {
         match (call, &result) {
             (_, Ok(_)) => leading.rest = LOOK_AT_MOST,
             // It has a pause of its own, which holds nothing else back.
-            (Call::EvictPod(_), Err(Failure::Refused { .. })) => {}
+            (Call::EvictPod(target), Err(Failure::Refused { message, .. })) => {
+                let refused = leading.evictions_refused.entry(target.uid().clone()).or_insert(RefusedEviction {
+                    refusals: 0,
+                    until: now,
+                    why: String::new(),
+                });
+                refused.until = now.plus(doubled(EVICT_AGAIN, refused.refusals, EVICT_AT_LEAST_EVERY));
+                refused.refusals = refused.refusals.saturating_add(1);
+                refused.why.clone_from(message);
+            }
             (_, Err(failure)) => leading.rest_longer(failure),
-        }
-        if let (Call::EvictPod(target), Err(Failure::Refused { message, .. })) = (call, &result) {
-            let refused = leading.evictions_refused.entry(target.uid().clone()).or_insert(RefusedEviction {
-                refusals: 0,
-                until: now,
-                why: String::new(),
-            });
-            let pause = EVICT_AGAIN.saturating_mul(1 << refused.refusals.min(10)).min(EVICT_AT_LEAST_EVERY);
-            refused.refusals = refused.refusals.saturating_add(1);
-            refused.until = now.plus(pause);
-            refused.why.clone_from(message);
         }
         if let Err(failure) = result {
             leading.looked_at = now;

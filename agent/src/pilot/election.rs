@@ -1,6 +1,7 @@
 //! Taking, renewing and giving back the Lease.
 
 use super::coordinator::{Leadership, lost};
+use super::pause::doubled;
 use super::{CALL, FRESH_ORDER, LISTEN, Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
@@ -20,9 +21,9 @@ const RELEASED: Millis = Millis(1000);
 
 /// The pause after a try to take the Lease that was not let through, as when another was quicker.
 const AGAIN: Duration = Duration::from_millis(300);
-/// It is doubled so many times with each further one in a row, to 2.4 s: where a Role forbids it, or a front end that lags
-/// shows a Lease of before, no try will do.
-const AGAIN_DOUBLED: u32 = 3;
+/// It is doubled with each further one in a row, up to this: where a Role forbids it, or a front end that lags shows a
+/// Lease of before, no try will do.
+const AGAIN_AT_LEAST_EVERY: Duration = Duration::from_millis(2400);
 
 /// What a candidate knows.
 #[derive(Debug, Clone, Default)]
@@ -78,9 +79,8 @@ impl Election {
 
     /// A try to take the Lease came to nothing: the next one waits, the longer the more of them did.
     fn came_to_nothing(&mut self, now: Timestamp) {
-        let pause = AGAIN.saturating_mul(1 << self.failures.min(AGAIN_DOUBLED));
+        self.next_try = now.plus(doubled(AGAIN, self.failures, AGAIN_AT_LEAST_EVERY));
         self.failures = self.failures.saturating_add(1);
-        self.next_try = now.plus(pause);
     }
 
     pub(crate) fn handed_over(&mut self, by: &PilotId, epoch: Epoch) {

@@ -285,20 +285,18 @@ impl Pilot {
         self.orders.given.remove(&sequence);
         if let Some(leading) = self.leadership.as_mut().filter(|l| l.epoch == epoch) {
             leading.order_came_to(outcome);
-        }
-        if let Outcome::Refused(why) = outcome
-            && self.leadership.as_ref().is_some_and(|l| l.epoch == epoch)
-        {
-            self.tell(
-                now,
-                epoch,
-                vec![Reason {
-                    verdict: Verdict::Refuse,
-                    subject: format!("order {sequence}"),
-                    rule: Rule::UnknownHolds,
-                    fact: format!("its target refused it: {why}"),
-                }],
-            );
+            if let Outcome::Refused(why) = outcome {
+                self.tell(
+                    now,
+                    epoch,
+                    vec![Reason {
+                        verdict: Verdict::Refuse,
+                        subject: format!("order {sequence}"),
+                        rule: Rule::UnknownHolds,
+                        fact: format!("its target refused it: {why}"),
+                    }],
+                );
+            }
         }
         self.poke(now);
     }

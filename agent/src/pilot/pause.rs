@@ -14,6 +14,11 @@ const SHOWS: Duration = Duration::from_secs(1);
 /// A database that was restarted because its join broke off comes up and begins anew within this, or not at all.
 const JOINS_ANEW: Duration = Duration::from_secs(30);
 
+/// The pause after one more failure than these in a row.
+pub(crate) fn doubled(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << failures.min(10)).min(longest)
+}
+
 /// What a pilot does again by itself when it has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Chore {
@@ -68,7 +73,7 @@ impl Pauses {
     /// It failed.
     pub(crate) fn failed(&mut self, chore: Chore, now: Timestamp) {
         let pause = self.0.entry(chore).or_default();
-        let long = FIRST.saturating_mul(1 << pause.failures.min(10)).min(LONGEST);
+        let long = doubled(FIRST, pause.failures, LONGEST);
         pause.failures = pause.failures.saturating_add(1);
         pause.until = now.plus(long);
     }

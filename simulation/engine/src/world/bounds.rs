@@ -48,7 +48,7 @@ impl Bounds {
         !self.lives.entry(life).or_default().arrived.insert(id)
     }
 
-    /// This life is over.
+    /// This life is over: it sends nothing more. What it sent may still arrive, and must not twice.
     pub(crate) fn ended(&mut self, life: Life) {
         if let Some(asked) = self.lives.get_mut(&life) {
             asked.sent.clear();
