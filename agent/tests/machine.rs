@@ -728,6 +728,31 @@ fn an_ending_member_whose_set_was_deleted_finishes_the_leave_it_was_granted() {
 }
 
 #[test]
+fn one_that_has_left_and_whose_database_ended_by_itself_stays_until_it_is_told_that_others_know() {
+    let mut left = status(ProcessState::Stopped);
+    left.terminating = true;
+    left.leave = Some(LeaveState {
+        operation: OperationId::new("2-leave-c-0"),
+        tries: 1,
+        running: false,
+        last: Some((Some(0), String::new())),
+        done: true,
+    });
+    for set in [true, false] {
+        let mut story = Story::beside(member(), running());
+        story.is_ordered(1, "2-leave-c-0", OrderKind::Leave { identity: identity() });
+        story.acts_are(Ok(()));
+        story.launcher(left.clone());
+        story.pass(2 * SECOND);
+        assert!(story.acts_are(Ok(())).iter().all(|act| *act != LocalAct::DrainAndStop), "its voice may be needed");
+        story.set = set;
+        story.pass(10 * SECOND);
+        let drains = story.acts_are(Ok(())).contains(&LocalAct::DrainAndStop);
+        assert_eq!(drains, !set, "nobody is there to tell it only where its set is gone");
+    }
+}
+
+#[test]
 fn a_join_ordered_twice_while_it_is_under_way_starts_once() {
     let mut story = Story::new(Durable { claim: Some(Uid::new("claim-0")), ..Durable::default() });
     story.members = vec![1];

@@ -15,7 +15,8 @@
 //! - A terminating launcher does not start the database again, but for a granted leave that is not done: only a running
 //!   database can leave, and a leave cut off by a crash can be asked for again. Not enough time: it ends, and the leave
 //!   is taken up by the next pod.
-//! - Where the leave program has said `done`, an ended database stays ended.
+//! - Where the leave program has said `done`, an ended database stays ended; a terminating launcher then waits for its
+//!   agent's word as if it ran.
 
 use super::accounts::{Accounts, doubled};
 use super::memory::{LeaveMemory, Memory};
@@ -919,7 +920,7 @@ impl Machine {
                     self.start(now);
                     return true;
                 }
-                self.settle_end();
+                self.settle_end(now);
                 false
             }
             Process::Backoff { since, until } => self.settle_backoff(now, since, until),
@@ -959,7 +960,7 @@ impl Machine {
             return false;
         }
         if !self.may_start(now) {
-            if self.terminating.is_some() {
+            if self.terminating.is_some() && !self.left() {
                 // Too late for another try, also in a moment when no pause is left to be waited for.
                 self.wish = Wish::Stop { drain: false };
             }
@@ -1038,8 +1039,16 @@ impl Machine {
         (nobody || self.due(now, drain_by)).then_some(Wish::Stop { drain: true })
     }
 
-    /// Nothing runs and nothing will.
-    fn settle_end(&mut self) {
+    /// Nothing runs and nothing will. One that has left and whose database has ended by itself waits as if it ran: until the
+    /// others have recorded that it left, its pilot's voice may be the one they need, and ends with this.
+    fn settle_end(&mut self, now: Timestamp) {
+        if let Some(terminating) = self.terminating
+            && self.left()
+            && self.wish == Wish::Run
+            && self.end_of_waiting(now, terminating, false).is_none()
+        {
+            return;
+        }
         if self.terminating.is_some() && self.leave_job.is_none() && self.waiting.is_none() && self.saving.is_none() {
             self.exited = true;
         }

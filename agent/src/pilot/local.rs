@@ -463,7 +463,11 @@ impl Pilot {
             Some(SetSays::Return) => self.coordinator(now).is_none(),
             Some(SetSays::Beyond) | None => false,
         };
-        let alone = self.is_held() || (returns && !leaves);
+        // Who has left and stands is still a pilot of the roster: until the others have recorded that, its voice may be
+        // the one they need.
+        let unrecorded = matches!(self.last_obeyed(), Some((_, OrderName::Leave))) && self.database_left();
+        let stands = self.is_held() && (!unrecorded || self.local.set_says == Some(SetSays::Gone));
+        let alone = stands || (returns && !leaves);
         if alone && !self.local.drained && self.may_try_to_drain(now) {
             self.local.drained = true;
             let effect = self.local_effect(LocalAct::DrainAndStop);
@@ -478,7 +482,7 @@ impl Pilot {
         // A coordinator would have answered by now.
         let last = self.local.asked_for_set.or(self.local.ending_since);
         if !alone
-            && !leaves
+            && (!leaves || (self.is_held() && unrecorded))
             && last.is_some_and(|at| now.since(at) >= UNANSWERED)
             && !self.in_flight(|p| *p == Purpose::Whole)
         {

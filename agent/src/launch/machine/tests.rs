@@ -472,8 +472,34 @@ fn a_leave_program_that_succeeds_after_its_database_ended_has_succeeded() {
     world.pass(1_500, true);
     assert_eq!(world.started.len(), 1, "it waits for the leave program's word");
     world.program_ends(Purpose::Leave, 0);
+    world.pass(5_000, true);
     assert_eq!(world.exit, Some(0));
     assert_eq!(world.started.len(), 1);
+}
+
+#[test]
+fn one_that_has_left_stays_for_its_peers_word_also_where_its_database_ended_by_itself() {
+    let ended = |by_the_end: fn(&mut World)| {
+        let mut world = World::new();
+        world.accepted(start("pod", Some("me")));
+        world.ask(Ask::Watch);
+        world.accepted(leave("op"));
+        world.terminate();
+        world.database_ends(Some(0), None);
+        world.program_ends(Purpose::Leave, 0);
+        world.pass(20_000, true);
+        assert_eq!((world.process(), world.exit), (ProcessState::Stopped, None));
+        by_the_end(&mut world);
+        assert_eq!(world.exit, Some(0));
+        assert_eq!(world.started.len(), 1);
+    };
+    ended(|world| world.accepted(Ask::EndAfterLeave { operation: OperationId::new("op") }));
+    ended(|world| world.accepted(Ask::DrainAndStop));
+    ended(|world| {
+        world.event(Event::Gone(Client(1)));
+        world.pass(5_000, true);
+    });
+    ended(|world| world.pass(GRACE, true));
 }
 
 #[test]

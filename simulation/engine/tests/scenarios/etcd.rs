@@ -188,10 +188,16 @@ fn a_swarm_of_faults_on_etcd_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug on etcd, with what was wrong then.
-const MENDED: [(u64, &str); 1] = [(
-    1_795_786_039_000_090,
-    "of several tries to take the Lease that nobody had answered the first had landed, and its time was counted from the last",
-)];
+const MENDED: [(u64, &str); 2] = [
+    (
+        1_795_786_039_000_090,
+        "of several tries to take the Lease that nobody had answered the first had landed, and its time was counted from the last",
+    ),
+    (
+        3_617_824_471,
+        "one of two left, its database ended by itself and its pod with it, before the other had recorded the leave",
+    ),
+];
 
 #[test]
 fn seeds_that_once_showed_a_bug_on_etcd_show_none() {
