@@ -3,7 +3,7 @@
 use protocol::database::DatabasePhase;
 use protocol::id::{Generation, PilotId, PilotName, Voter};
 use protocol::report::ApiReach;
-use protocol::view::{Liveness, View};
+use protocol::view::{Liveness, Peer, View};
 use std::collections::BTreeSet;
 
 /// What ranks one candidate; smaller goes first.
@@ -105,9 +105,8 @@ pub fn majority_holds_it_lost(
         }
         told.contains(&voter.name)
             || view
-                .live()
-                .find(|(name, _, _)| **name == voter.name)
-                .is_some_and(|(_, _, report)| report.mesh.ended.contains(holder) || report.mesh.silent.contains(holder))
+                .live_report(&voter.name)
+                .is_some_and(|report| report.mesh.ended.contains(holder) || report.mesh.silent.contains(holder))
     };
     let count = roster.iter().filter(|v| agrees(v)).count();
     !roster.is_empty() && count * 2 > roster.len()
@@ -121,16 +120,20 @@ pub fn holds_silent(id: &PilotId, view: &View) -> bool {
     match view.peers.get(&id.name) {
         // Of a life that was never heard of nothing is known, whatever became of the one before it.
         Some(peer) if peer.generation < id.generation => false,
-        Some(peer) => peer.generation > id.generation || peer.liveness != Liveness::Live,
+        Some(peer) => peer.generation > id.generation || holds_newest_silent(peer, view),
         None => false,
     }
+}
+
+/// Whether this view, which has it, holds the newest life of a peer silent.
+pub fn holds_newest_silent(peer: &Peer, view: &View) -> bool {
+    !view.woken && !view.lonely && peer.liveness != Liveness::Live
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use protocol::id::Uid;
-    use protocol::view::Peer;
     use std::collections::BTreeMap;
 
     fn id(name: &str, generation: u64) -> PilotId {

@@ -60,9 +60,14 @@ impl View {
         })
     }
 
+    /// What this peer says, in whatever life, if it is live and that can be read.
+    pub fn live_report(&self, name: &PilotName) -> Option<&Report> {
+        self.peers.get(name).filter(|peer| peer.liveness == Liveness::Live)?.report.as_deref()
+    }
+
     /// Whether this peer, in whatever life, is live and its report is readable.
     pub fn hears(&self, name: &PilotName) -> bool {
-        self.peers.get(name).is_some_and(|peer| peer.liveness == Liveness::Live && peer.report.is_some())
+        self.live_report(name).is_some()
     }
 
     /// Whether this life of this peer is live.

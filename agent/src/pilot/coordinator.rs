@@ -1,6 +1,7 @@
 //! Observe, decide, ask a fresh majority, act one step, observe again.
 
 use super::pause::doubled;
+use super::promises::Promises;
 use super::{Pilot, Purpose};
 use crate::effect::Effect;
 use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseFacts};
@@ -66,11 +67,10 @@ pub(crate) struct Leadership {
     patience_until: Timestamp,
     pub(crate) round: u64,
     asked_at: Option<Timestamp>,
-    answers: BTreeMap<PilotName, Answered>,
+    promises: Promises,
     majority_at: Option<Timestamp>,
     began: Timestamp,
     refusals: BTreeMap<PilotName, String>,
-    roster: Vec<Voter>,
     /// Whom it has told this roster on the stream that stands, and since which round: whoever has promised in that round
     /// or later knows it. To tell all of it to all of them each second would grow with the square of their number.
     told: BTreeMap<PilotName, u64>,
@@ -93,12 +93,6 @@ pub(crate) struct Leadership {
     quiet_since: Timestamp,
     /// Since then no look at the world has come to its end.
     blind_since: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone)]
-struct Answered {
-    round: u64,
-    claim: Option<Uid>,
 }
 
 /// Where a coordinator stands between looking and acting.
@@ -142,11 +136,10 @@ impl Leadership {
             patience_until,
             round: 0,
             asked_at: None,
-            answers: BTreeMap::new(),
+            promises: Promises::default(),
             majority_at: None,
             began: now,
             refusals: BTreeMap::new(),
-            roster: Vec::new(),
             told: BTreeMap::new(),
             step: Step::Idle,
             observing: 0,
@@ -175,7 +168,7 @@ impl Leadership {
 
     /// Nobody is heard although others count: whatever is believed of them is from before, and nothing is acted on.
     pub(crate) fn hears_nobody(&self, view: &View) -> bool {
-        view.lonely && self.roster.len() > 1
+        view.lonely && self.roster().len() > 1
     }
 
     /// Something came to nothing: the next look is put off, so that an API that says no is not asked many times a second.
@@ -197,7 +190,7 @@ impl Leadership {
 
     /// Whether this pilot has said, since it was told of this roster, that it heard.
     fn knows_roster(&self, name: &PilotName) -> bool {
-        self.told.get(name).is_some_and(|told| self.answers.get(name).is_some_and(|a| a.round >= *told))
+        self.told.get(name).is_some_and(|told| self.promises.has_answered_since(name, *told))
     }
 
     /// The stream to this pilot is another one, or gone: what was said over it may be lost.
@@ -205,26 +198,16 @@ impl Leadership {
         self.told.remove(name);
     }
 
-    /// Voters that promised in this round or a later one, with the volume that counts.
-    fn promised_since(&self, round: u64) -> usize {
-        self.roster
-            .iter()
-            .filter(|v| {
-                self.answers.get(&v.name).is_some_and(|a| a.round >= round && a.claim.as_ref() == Some(&v.claim))
-            })
-            .count()
-    }
-
     pub(crate) fn has_majority_since(&self, round: u64) -> bool {
-        !self.roster.is_empty() && self.promised_since(round) * 2 > self.roster.len()
+        self.promises.are_a_majority_since(round)
     }
 
     pub(crate) fn promises(&self) -> (usize, usize) {
-        (self.promised_since(self.round.saturating_sub(2)), self.roster.len())
+        (self.promises.since(self.round.saturating_sub(2)), self.roster().len())
     }
 
     pub(crate) fn roster(&self) -> &[Voter] {
-        &self.roster
+        self.promises.roster()
     }
 }
 
@@ -277,7 +260,7 @@ impl Pilot {
                         self.tell(now, epoch, reasons);
                     }
                 } else if now.since(*since) > FRESH {
-                    let (act, have, of) = (act.clone(), leading.promised_since(*round), leading.roster.len());
+                    let (act, have, of) = (act.clone(), leading.promises.since(*round), leading.roster().len());
                     leading.step = Step::Idle;
                     leading.looked_at = now;
                     leading.poked = false;
@@ -320,7 +303,7 @@ impl Pilot {
         leading.round += 1;
         leading.asked_at = Some(now);
         let (round, epoch) = (leading.round, leading.epoch);
-        let roster = if leading.roster.is_empty() { declared } else { leading.roster.clone() };
+        let roster = if leading.roster().is_empty() { declared } else { leading.roster().to_vec() };
         let mut names: Vec<PilotName> = roster.iter().map(|v| v.name.clone()).collect();
         // Pilots that do not count yet are told too who coordinates.
         names.extend(self.view.peers.iter().filter(|(_, p)| p.liveness == Liveness::Live).map(|(n, _)| n.clone()));
@@ -349,10 +332,7 @@ impl Pilot {
         if epoch != leading.epoch || round > leading.round {
             return;
         }
-        let newer = leading.answers.get(who).is_none_or(|a| a.round < round);
-        if newer {
-            leading.answers.insert(who.clone(), Answered { round, claim });
-        }
+        leading.promises.hear(who, round, claim);
         leading.refusals.remove(who);
         if leading.has_majority_since(leading.round.saturating_sub(1).max(1)) {
             leading.majority_at = Some(now);
@@ -385,7 +365,7 @@ impl Pilot {
             return;
         };
         let since = leading.majority_at.unwrap_or(leading.began);
-        if leading.roster.is_empty() {
+        if leading.roster().is_empty() {
             // Before the record is read nobody is counted yet.
             return;
         }
@@ -573,8 +553,7 @@ impl Pilot {
                 })
                 .collect(),
         };
-        if leading.roster != roster {
-            leading.roster = roster;
+        if leading.promises.count_for(roster) {
             leading.told.clear();
         }
         let alone = leading.hears_nobody(&self.view);

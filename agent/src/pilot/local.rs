@@ -434,7 +434,7 @@ impl Pilot {
     fn peers_say_current(&self, identity: &DatabaseIdentity) -> bool {
         let roster = &self.durable.roster;
         let says = |name: &protocol::id::PilotName| {
-            self.view.live().find(|(n, _, _)| *n == name).is_some_and(|(_, _, report)| {
+            self.view.live_report(name).is_some_and(|report| {
                 report.ring.iter().flat_map(|ring| ring.iter()).any(|line| {
                     line.identity == *identity
                         && matches!(line.status, RingStatus::Normal | RingStatus::Leaving | RingStatus::Shutdown)

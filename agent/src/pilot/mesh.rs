@@ -2,9 +2,9 @@
 
 use super::Pilot;
 use crate::effect::Effect;
-use policies::election::{candidates, holds_silent, next_candidate};
+use policies::election::{candidates, holds_newest_silent, next_candidate};
 use protocol::epoch::Epoch;
-use protocol::id::{PilotId, PilotName};
+use protocol::id::{PilotId, PilotName, Voter};
 use protocol::message::Message;
 use protocol::promise::{Promise, may_promise};
 use protocol::time::Timestamp;
@@ -34,8 +34,26 @@ pub(crate) struct Mesh {
     named_since: Option<(PilotId, Epoch, Timestamp)>,
     /// The streams wanted last.
     streams: BTreeSet<PilotName>,
+    /// What that was found from: among a thousand it is too much to be found again at each event.
+    streams_for: Option<StreamsFor>,
     /// A coordinator said goodbye and named this pilot.
     pub(crate) named: bool,
+}
+
+#[derive(Debug, Clone)]
+struct StreamsFor {
+    /// The number of the view.
+    view: u64,
+    whom: Whom,
+}
+
+/// Whom a pilot keeps streams to, but for the next in line.
+#[derive(Debug, Clone)]
+enum Whom {
+    /// It coordinates: to all that are seen, and to this roster.
+    All(Vec<Voter>),
+    /// To the one it follows.
+    Coordinator(Option<PilotId>),
 }
 
 impl Mesh {
@@ -114,8 +132,8 @@ impl Pilot {
         // It asks everybody it hears, every second or so: of whom this pilot is not asked it reads in the Lease.
         let within = self.setup.rules.lease.saturating_mul(2);
         let told = self
-            .view
-            .coordinator()
+            .named
+            .clone()
             .filter(|(_, epoch)| *epoch >= self.durable.floor)
             .filter(|(id, epoch)| self.mesh.may_be_believed(now, id, *epoch, within));
         asked
@@ -158,13 +176,9 @@ impl Pilot {
 
     /// The lives this pilot holds silent.
     pub(crate) fn silent(&self) -> Vec<PilotId> {
-        let mut silent: Vec<PilotId> = self
-            .view
-            .peers
-            .iter()
-            .map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation })
-            .filter(|id| holds_silent(id, &self.view))
-            .collect();
+        let lost = self.view.peers.iter().filter(|(_, peer)| holds_newest_silent(peer, &self.view));
+        let mut silent: Vec<PilotId> =
+            lost.map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation }).collect();
         silent.sort_by_key(|id| !self.was_asked_by(id));
         silent.truncate(NAMED);
         silent
@@ -281,19 +295,34 @@ impl Pilot {
 
     /// A coordinator keeps streams to all that count; others to it and to the next in line.
     pub(crate) fn keep_streams(&mut self) {
-        let own = self.setup.id.clone();
         let now = self.last_event.unwrap_or_default();
+        let coordinator = match &self.leadership {
+            Some(_) => None,
+            None => self.coordinator(now).map(|(id, _)| id),
+        };
+        let same = self.mesh.streams_for.as_ref().is_some_and(|of| {
+            of.view == self.views
+                && match &of.whom {
+                    Whom::All(roster) => self.leadership.is_some() && *roster == self.durable.roster,
+                    Whom::Coordinator(of) => self.leadership.is_none() && *of == coordinator,
+                }
+        });
+        if same {
+            return;
+        }
         let mut wanted: BTreeSet<PilotName> = BTreeSet::new();
-        if self.leadership.is_some() {
+        let whom = if self.leadership.is_some() {
             wanted.extend(self.durable.roster.iter().map(|v| v.name.clone()));
             wanted.extend(self.view.peers.keys().cloned());
+            Whom::All(self.durable.roster.clone())
         } else {
-            let coordinator = self.coordinator(now).map(|(id, _)| id);
             let next = next_candidate(&self.standing(), &self.view, coordinator.as_ref());
-            wanted.extend(coordinator.map(|id| id.name));
+            wanted.extend(coordinator.iter().map(|id| id.name.clone()));
             wanted.extend(next.map(|id| id.name));
-        }
-        wanted.remove(&own.name);
+            Whom::Coordinator(coordinator)
+        };
+        self.mesh.streams_for = Some(StreamsFor { view: self.views, whom });
+        wanted.remove(self.own());
         if wanted != self.mesh.streams {
             self.mesh.streams = wanted.clone();
             self.out.push(Effect::Streams(wanted));

@@ -12,6 +12,7 @@ mod mesh;
 mod newest;
 mod orders;
 mod pause;
+mod promises;
 mod reporting;
 pub mod state;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use decisions::Log;
 use durable::Durable;
 use pause::Chore;
 use policies::decide::Limits;
-use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
+use protocol::database::{DatabasePhase, DatabaseState, RingMember, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, PilotId, PilotName, Uid};
 use protocol::launcher::LauncherStatus;
@@ -34,6 +35,7 @@ use protocol::time::{Millis, Timestamp};
 use protocol::view::View;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The part of the policy that the machine acts by.
@@ -164,7 +166,10 @@ pub struct Pilot {
     started: Option<Timestamp>,
     last_event: Option<Timestamp>,
     view: View,
-    view_seen: bool,
+    /// How many it has been shown.
+    views: u64,
+    /// Whom the view names as coordinator.
+    named: Option<(PilotId, Epoch)>,
     launcher: Option<LauncherStatus>,
     /// The launcher was told to end when it was last heard: in an ending pod it goes before this process does.
     pod_ends: bool,
@@ -207,7 +212,8 @@ impl Pilot {
             started: None,
             last_event: None,
             view: View::default(),
-            view_seen: false,
+            views: 0,
+            named: None,
             launcher: None,
             pod_ends: false,
             database: DatabaseState::bare(DatabasePhase::Unknown),
@@ -289,11 +295,12 @@ impl Pilot {
         while self.heard.len() > 100 {
             self.heard.pop_first();
         }
-        if let Some((id, epoch)) = view.coordinator() {
+        self.named = view.coordinator();
+        if let Some((id, epoch)) = self.named.clone() {
             self.mesh.names(now, id, epoch);
         }
         self.view = view;
-        self.view_seen = true;
+        self.views += 1;
         if changed {
             self.poke(now);
         }
@@ -443,22 +450,27 @@ impl Pilot {
 /// the API more often the more members there are.
 fn same_facts(a: &View, b: &View) -> bool {
     a.peers.len() == b.peers.len()
-        && a.peers.iter().all(|(name, peer)| {
-            b.peers.get(name).is_some_and(|other| {
-                other.generation == peer.generation
-                    && other.liveness == peer.liveness
-                    && match (&peer.report, &other.report) {
-                        (Some(a), Some(b)) => {
-                            telling(&a.database) == telling(&b.database)
-                                && a.ring == b.ring
+        && a.peers.iter().zip(&b.peers).all(|((name, peer), (other_name, other))| {
+            name == other_name
+                && other.generation == peer.generation
+                && other.liveness == peer.liveness
+                && match (&peer.report, &other.report) {
+                    // Most are the very same: in a mesh of hundreds there would be a ring of hundreds to compare for each.
+                    (Some(a), Some(b)) => {
+                        Arc::ptr_eq(a, b)
+                            || (telling(&a.database) == telling(&b.database)
                                 && a.about == b.about
                                 && a.mesh.obeyed == b.mesh.obeyed
-                        }
-                        (None, None) => true,
-                        (Some(_), None) | (None, Some(_)) => false,
+                                && same_ring(a.ring.as_ref(), b.ring.as_ref()))
                     }
-            })
+                    (None, None) => true,
+                    (Some(_), None) | (None, Some(_)) => false,
+                }
         })
+}
+
+fn same_ring(a: Option<&Arc<[RingMember]>>, b: Option<&Arc<[RingMember]>>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b)) || a == b
 }
 
 /// A database's report without what changes all the time.

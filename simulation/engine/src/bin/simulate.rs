@@ -58,7 +58,8 @@ struct Arguments {
     /// After each write of each workload, each thing that can go wrong or that a user may ask for instead.
     #[arg(long)]
     plans: bool,
-    /// Of the plans or planted bugs only those whose text has this in it, such as `Grow, after step 3` or `BlindRecord`.
+    /// Of the plans or planted bugs only those whose text has this in it, such as `Grow, after step 3` or `BlindRecord`;
+    /// with `--bench` only this many members.
     #[arg(long)]
     only: Option<String>,
     /// One JSON object a line.
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
     } else if arguments.plans {
         plans(&arguments)
     } else if arguments.bench {
-        bench()
+        bench(&arguments)
     } else if arguments.gate {
         gate(&arguments)
     } else if let Some(seed) = arguments.seed {
@@ -233,8 +234,11 @@ fn many(arguments: &Arguments) -> bool {
 }
 
 /// Simulated seconds per second at several sizes, of clusters that come back and then rest.
-fn bench() -> bool {
+fn bench(arguments: &Arguments) -> bool {
     for (members, seconds) in [(5, 600u64), (100, 120), (1_000, 60)] {
+        if arguments.only.as_ref().is_some_and(|only| *only != members.to_string()) {
+            continue;
+        }
         let mut world = World::new(Options::large(1, members));
         let began = Instant::now();
         world.run_until(seconds * 1_000);

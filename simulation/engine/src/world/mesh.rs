@@ -194,7 +194,7 @@ impl Gossip {
         };
         let peers: BTreeMap<PilotName, Peer> = self.all().map(|known| (known.name.clone(), peer(known))).collect();
         let view = View { peers, lonely, woken, ..View::default() };
-        if self.last.as_ref() == Some(&view) {
+        if self.last.as_ref().is_some_and(|last| same_view(last, &view)) {
             return None;
         }
         self.last = Some(view.clone());
@@ -206,6 +206,21 @@ impl Gossip {
         let lost = self.all().filter(|known| known.shown != Some(Liveness::Live));
         lost.map(|known| PilotId { name: known.name.clone(), generation: known.generation }).collect()
     }
+}
+
+/// Whether it shows the same; the same report at once, where one of another mesh of hundreds would be compared for long.
+fn same_view(a: &View, b: &View) -> bool {
+    let same_report = |a: &Option<Arc<Report>>, b: &Option<Arc<Report>>| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+        (a, b) => a == b,
+    };
+    let same_peer = |a: &Peer, b: &Peer| {
+        a.generation == b.generation && a.liveness == b.liveness && same_report(&a.report, &b.report)
+    };
+    a.lonely == b.lonely
+        && a.woken == b.woken
+        && a.peers.len() == b.peers.len()
+        && a.peers.iter().zip(&b.peers).all(|((a, of_a), (b, of_b))| a == b && same_peer(of_a, of_b))
 }
 
 /// A stream between two lives.
