@@ -3,7 +3,7 @@
 use protocol::database::DatabasePhase;
 use protocol::id::{Generation, PilotId, PilotName, Voter};
 use protocol::report::ApiReach;
-use protocol::view::{Liveness, Peer, View};
+use protocol::view::{Liveness, View};
 use std::collections::BTreeSet;
 
 /// What ranks one candidate; smaller goes first.
@@ -120,20 +120,16 @@ pub fn holds_silent(id: &PilotId, view: &View) -> bool {
     match view.peers.get(&id.name) {
         // Of a life that was never heard of nothing is known, whatever became of the one before it.
         Some(peer) if peer.generation < id.generation => false,
-        Some(peer) => peer.generation > id.generation || holds_newest_silent(peer, view),
+        Some(peer) => peer.generation > id.generation || peer.liveness != Liveness::Live,
         None => false,
     }
-}
-
-/// Whether this view, which has it, holds the newest life of a peer silent.
-pub fn holds_newest_silent(peer: &Peer, view: &View) -> bool {
-    !view.woken && !view.lonely && peer.liveness != Liveness::Live
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use protocol::id::Uid;
+    use protocol::view::Peer;
     use std::collections::BTreeMap;
 
     fn id(name: &str, generation: u64) -> PilotId {

@@ -568,8 +568,10 @@ impl Pilot {
             }
         });
         if let Some(facts) = &world.record {
-            let (cluster, roster) = (facts.record.cluster.clone(), facts.record.roster.clone());
-            self.durable.roster = roster;
+            let cluster = facts.record.cluster.clone();
+            if self.durable.roster != facts.record.roster {
+                self.durable.roster.clone_from(&facts.record.roster);
+            }
             if self.durable.cluster.is_none() && facts.record.members.contains_key(self.own()) {
                 self.durable.cluster = Some(cluster);
             }

@@ -2,7 +2,7 @@
 
 use super::Pilot;
 use crate::effect::Effect;
-use policies::election::{candidates, holds_newest_silent, next_candidate};
+use policies::election::{candidates, holds_silent, next_candidate};
 use protocol::epoch::Epoch;
 use protocol::id::{PilotId, PilotName, Voter};
 use protocol::message::Message;
@@ -176,9 +176,8 @@ impl Pilot {
 
     /// The lives this pilot holds silent.
     pub(crate) fn silent(&self) -> Vec<PilotId> {
-        let lost = self.view.peers.iter().filter(|(_, peer)| holds_newest_silent(peer, &self.view));
         let mut silent: Vec<PilotId> =
-            lost.map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation }).collect();
+            self.not_live.iter().filter(|id| holds_silent(id, &self.view)).cloned().collect();
         silent.sort_by_key(|id| !self.was_asked_by(id));
         silent.truncate(NAMED);
         silent

@@ -32,7 +32,7 @@ use protocol::id::{ClusterId, PilotId, PilotName, Uid};
 use protocol::launcher::LauncherStatus;
 use protocol::report::{ApiReach, Brief, Report};
 use protocol::time::{Millis, Timestamp};
-use protocol::view::View;
+use protocol::view::{Liveness, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -170,6 +170,8 @@ pub struct Pilot {
     views: u64,
     /// Whom the view names as coordinator.
     named: Option<(PilotId, Epoch)>,
+    /// Whom the view does not show live.
+    not_live: Vec<PilotId>,
     launcher: Option<LauncherStatus>,
     /// The launcher was told to end when it was last heard: in an ending pod it goes before this process does.
     pod_ends: bool,
@@ -214,6 +216,7 @@ impl Pilot {
             view: View::default(),
             views: 0,
             named: None,
+            not_live: Vec::new(),
             launcher: None,
             pod_ends: false,
             database: DatabaseState::bare(DatabasePhase::Unknown),
@@ -299,6 +302,8 @@ impl Pilot {
         if let Some((id, epoch)) = self.named.clone() {
             self.mesh.names(now, id, epoch);
         }
+        let lost = view.peers.iter().filter(|(_, peer)| peer.liveness != Liveness::Live);
+        self.not_live = lost.map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation }).collect();
         self.view = view;
         self.views += 1;
         if changed {

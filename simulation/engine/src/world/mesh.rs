@@ -30,8 +30,8 @@ struct Known {
     /// A second, newer beat has been heard: as the real detector, the first says nothing of when it was.
     beats: bool,
     departed: bool,
-    /// As what it was shown last.
-    shown: Option<Liveness>,
+    /// As what it was shown last, in this life.
+    shown: Option<(Liveness, Option<Arc<Report>>)>,
 }
 
 impl Known {
@@ -41,6 +41,26 @@ impl Known {
             self.heard = now;
             self.beats = true;
         }
+    }
+
+    /// Shows it as it is now; whether that is anything else than before.
+    fn show(&mut self, now: u64) -> bool {
+        let liveness = self.liveness(now);
+        let same = self.shown.as_ref().is_some_and(|(before, report)| {
+            *before == liveness
+                && match (report, &self.report) {
+                    (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+                    (a, b) => a == b,
+                }
+        });
+        if !same {
+            self.shown = Some((liveness, self.report.clone()));
+        }
+        !same
+    }
+
+    fn is_shown_live(&self) -> bool {
+        matches!(self.shown, Some((Liveness::Live, _)))
     }
 
     fn liveness(&self, now: u64) -> Liveness {
@@ -62,10 +82,11 @@ pub(crate) struct Gossip {
     version: u64,
     beat: u64,
     known: Vec<Option<Known>>,
-    /// Something of them has changed besides their beats since they were shown.
-    changed: bool,
+    /// Their places, in order of name.
+    by_name: Vec<usize>,
     woken_until: u64,
-    last: Option<View>,
+    /// Whether it was lonely and woken when it was shown anything last.
+    last: Option<(bool, bool)>,
 }
 
 fn place(name: &PilotName) -> usize {
@@ -143,15 +164,21 @@ impl Gossip {
                 if theirs.version > mine.version {
                     mine.version = theirs.version;
                     mine.report.clone_from(&theirs.report);
-                    self.changed = true;
                 }
                 mine.hear_beat(now, theirs.beat);
                 mine.departed |= theirs.departed;
             }
             Some(mine) if mine.generation > theirs.generation => {}
             Some(_) | None => {
-                *place = Some(Known { heard: now, beats: false, shown: None, ..theirs.clone() });
-                self.changed = true;
+                let known = Known { heard: now, beats: false, shown: None, ..theirs.clone() };
+                if place.replace(known).is_none() {
+                    let known = &self.known;
+                    let before = |other: &usize| {
+                        known.get(*other).and_then(Option::as_ref).is_some_and(|k| k.name < theirs.name)
+                    };
+                    let index = self.by_name.partition_point(before);
+                    self.by_name.insert(index, at);
+                }
             }
         }
     }
@@ -169,22 +196,16 @@ impl Gossip {
 
     /// What it sees now, if that is anything else than what it has seen last.
     fn view(&mut self, now: u64) -> Option<View> {
-        let mut lonely = true;
+        let (mut lonely, mut changed) = (true, false);
         for known in self.known.iter_mut().flatten() {
-            let liveness = known.liveness(now);
-            if known.shown != Some(liveness) {
-                known.shown = Some(liveness);
-                self.changed = true;
-            }
+            changed |= known.show(now);
             lonely &= now > known.heard + LONELY;
         }
         let lonely = lonely && self.all().next().is_some();
         let woken = now < self.woken_until;
-        let same = |last: &View| last.lonely == lonely && last.woken == woken;
-        if !self.changed && self.last.as_ref().is_some_and(same) {
+        if self.last.replace((lonely, woken)) == Some((lonely, woken)) && !changed {
             return None;
         }
-        self.changed = false;
         let peer = |known: &Known| Peer {
             generation: known.generation,
             liveness: known.liveness(now),
@@ -192,35 +213,16 @@ impl Gossip {
             phi: None,
             report: known.report.clone(),
         };
-        let peers: BTreeMap<PilotName, Peer> = self.all().map(|known| (known.name.clone(), peer(known))).collect();
-        let view = View { peers, lonely, woken, ..View::default() };
-        if self.last.as_ref().is_some_and(|last| same_view(last, &view)) {
-            return None;
-        }
-        self.last = Some(view.clone());
-        Some(view)
+        let in_order = self.by_name.iter().filter_map(|at| self.known.get(*at)?.as_ref());
+        let peers: BTreeMap<PilotName, Peer> = in_order.map(|known| (known.name.clone(), peer(known))).collect();
+        Some(View { peers, lonely, woken, ..View::default() })
     }
 
     /// Whom it does not hold live, as it has seen them last.
     fn not_live(&self) -> Vec<PilotId> {
-        let lost = self.all().filter(|known| known.shown != Some(Liveness::Live));
+        let lost = self.all().filter(|known| !known.is_shown_live());
         lost.map(|known| PilotId { name: known.name.clone(), generation: known.generation }).collect()
     }
-}
-
-/// Whether it shows the same; the same report at once, where one of another mesh of hundreds would be compared for long.
-fn same_view(a: &View, b: &View) -> bool {
-    let same_report = |a: &Option<Arc<Report>>, b: &Option<Arc<Report>>| match (a, b) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
-        (a, b) => a == b,
-    };
-    let same_peer = |a: &Peer, b: &Peer| {
-        a.generation == b.generation && a.liveness == b.liveness && same_report(&a.report, &b.report)
-    };
-    a.lonely == b.lonely
-        && a.woken == b.woken
-        && a.peers.len() == b.peers.len()
-        && a.peers.iter().zip(&b.peers).all(|((a, of_a), (b, of_b))| a == b && same_peer(of_a, of_b))
 }
 
 /// A stream between two lives.
