@@ -312,7 +312,10 @@ impl Pilot {
     }
 
     fn take_database(&mut self, state: DatabaseState) {
-        self.database = state;
+        // A ring that stays the same stays the very same: it is told again with each report, and compared with each other.
+        let before = self.database.ring.take().filter(|before| state.ring.as_ref() == Some(before));
+        let ring = before.or_else(|| state.ring.clone());
+        self.database = DatabaseState { ring, ..state };
     }
 
     fn take_launcher(&mut self, now: Timestamp, status: Option<LauncherStatus>) {

@@ -112,6 +112,8 @@ impl World {
             kept: planted::Kept::default(),
         };
         self.agents.insert(life, agent);
+        // Each life is newer than all before it.
+        self.lives.push(life);
         self.after(1, Happening::Tick(life));
         let first = self.chances.gossip.between(10, ROUND);
         self.after(first, Happening::Gossip(life));
@@ -410,6 +412,7 @@ impl World {
     /// The process ends: killed, or by its own will.
     pub(crate) fn end_agent(&mut self, life: Life, orderly: bool) {
         let Some(agent) = self.agents.remove(&life) else { return };
+        self.lives.retain(|other| *other != life);
         let how = if orderly { "ends" } else { "is killed" };
         self.tell(format!("{} {how}", agent.id));
         self.oracle.bounds.ended(life);

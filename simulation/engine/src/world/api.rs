@@ -159,7 +159,7 @@ impl World {
             let (now, call) = (self.now, &*call);
             let failed = status >= 400;
             let commit = Commit { now, life, id, from: &from, call, http: &http, before, untouched, committed, failed };
-            self.oracle.judge_write(&commit, lease.as_ref(), record.as_ref());
+            self.oracle.judge_write(&commit, lease.as_ref(), record.as_deref());
             self.judge_disturbance(&from, call, &sent, (status, committed));
             if committed && matches!(call, Call::CreateRecord(_)) {
                 self.judge_founding(&from);

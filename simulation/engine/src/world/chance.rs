@@ -42,7 +42,12 @@ impl Chance {
 
     /// One of them.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        let at = usize::try_from(self.below(from.len() as u64)).unwrap_or(0);
-        from.get(at)
+        from.get(self.index(from.len()).unwrap_or(0))
+    }
+
+    /// The place of one of so many, if there are any.
+    pub fn index(&mut self, of: usize) -> Option<usize> {
+        let at = usize::try_from(self.below(of as u64)).unwrap_or(0);
+        (of > 0).then_some(at)
     }
 }

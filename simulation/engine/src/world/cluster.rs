@@ -59,6 +59,8 @@ pub struct LeaseSeen {
 #[derive(Debug, Clone)]
 pub struct Cluster {
     api: ModelApi,
+    /// The record as it was read last, with the object that held it.
+    read: Option<(Arc<Value>, Option<Arc<ClusterRecord>>)>,
 }
 
 fn time(now: u64) -> ModelTime {
@@ -68,7 +70,7 @@ fn time(now: u64) -> ModelTime {
 impl Cluster {
     /// A cluster whose set is told to have so many pods, each with this grace.
     pub fn new(seed: u64, replicas: u32, grace: u64, budget: Option<u32>) -> Self {
-        let mut cluster = Self { api: ModelApi::new(seed) };
+        let mut cluster = Self { api: ModelApi::new(seed), read: None };
         for node in ["node-a", "node-b", "node-c"] {
             // Cannot fail: the names are valid and the store is empty.
             let _ready = controllers::register_node(&mut cluster.api, time(0), node, node);
@@ -134,6 +136,7 @@ impl Cluster {
         request.agent = "pilot".to_owned();
         request.body = call.body.clone().unwrap_or(Value::Null);
         let response = self.api.handle(time(now), request);
+        self.read_record();
         (response.status, response.value())
     }
 
@@ -311,9 +314,24 @@ impl Cluster {
     }
 
     /// The record as it stands.
-    pub fn record(&self) -> Option<ClusterRecord> {
+    pub fn record(&self) -> Option<Arc<ClusterRecord>> {
         let map = self.object(KindId::CONFIG_MAPS, &format!("{SET}-pilots"))?;
-        serde_json::from_str(map["data"]["record"].as_str()?).ok()
+        match &self.read {
+            Some((of, record)) if Arc::ptr_eq(of, &map) => record.clone(),
+            Some(_) | None => record_in(&map),
+        }
+    }
+
+    /// Many ask for the record, and few change it.
+    fn read_record(&mut self) {
+        let Some(map) = self.object(KindId::CONFIG_MAPS, &format!("{SET}-pilots")) else {
+            self.read = None;
+            return;
+        };
+        if !self.read.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, &map)) {
+            let record = record_in(&map);
+            self.read = Some((map, record));
+        }
     }
 
     /// The Lease as it stands.
@@ -346,6 +364,10 @@ impl Cluster {
     fn object(&self, kind: KindId, name: &str) -> Option<Arc<Value>> {
         self.api.get(kind, NAMESPACE, name).cloned()
     }
+}
+
+fn record_in(map: &Value) -> Option<Arc<ClusterRecord>> {
+    serde_json::from_str(map["data"]["record"].as_str()?).ok().map(Arc::new)
 }
 
 fn stamp(object: &Value) -> u64 {

@@ -436,8 +436,13 @@ impl Process {
         let mut mine = self.ring.iter_mut().peekable();
         let mut unknown: Vec<(&DatabaseIdentity, &Line)> = Vec::new();
         for (identity, theirs) in other {
-            while mine.next_if(|(own, _)| *own < identity).is_some() {}
-            let Some((_, own)) = mine.next_if(|(own, _)| *own == identity) else {
+            // Nearly always the next is the same.
+            let mut found = mine.next_if(|(own, _)| *own == identity);
+            if found.is_none() {
+                while mine.next_if(|(own, _)| *own < identity).is_some() {}
+                found = mine.next_if(|(own, _)| *own == identity);
+            }
+            let Some((_, own)) = found else {
                 unknown.push((identity, theirs));
                 continue;
             };

@@ -197,6 +197,8 @@ pub struct World {
     volumes: BTreeMap<Uid, Volume>,
     pods: BTreeMap<PilotName, Pod>,
     agents: BTreeMap<Life, Agent>,
+    /// Theirs, in order: a pilot among a thousand picks three of them twice a second.
+    lives: Vec<Life>,
     /// Those that believed, when they heard something last, that they coordinate.
     leading: BTreeSet<Life>,
     links: BTreeMap<(Life, Life), mesh::Link>,
@@ -259,6 +261,7 @@ impl World {
             volumes: BTreeMap::new(),
             pods: BTreeMap::new(),
             agents: BTreeMap::new(),
+            lives: Vec::new(),
             leading: BTreeSet::new(),
             links: BTreeMap::new(),
             held_silent: BTreeMap::new(),

@@ -35,7 +35,7 @@ impl World {
             self.oracle.broken(super::oracle::Rule::Seed, why);
         }
         let identity = volume.data.as_ref().map(|d| d.identity.to_string());
-        self.oracle.judge_start(name.as_str(), identity.as_deref(), founds, record.as_ref());
+        self.oracle.judge_start(name.as_str(), identity.as_deref(), founds, record.as_deref());
         match self.options.database {
             Kind::Ring => self.databases.start(self.now, name, &claim, &mut volume.data, start),
             Kind::Etcd => self.start_etcd(name, &claim, start),
@@ -59,7 +59,7 @@ impl World {
                 Kind::Etcd => self.begin_errand(super::etcd::Errand::Leave { pod: name.clone(), launcher: life, job }),
             },
             Some(Stage::Serving) => {
-                self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
+                self.oracle.judge_leave(name.as_str(), &identity, record.as_deref());
                 self.databases.leave(self.now, name);
                 match self.options.database {
                     Kind::Ring => {}
@@ -83,7 +83,7 @@ impl World {
         let identity = self.databases.processes.get(name).map(|p| p.identity.to_string()).unwrap_or_default();
         if beyond && self.databases.leave(self.now, name) {
             let record = self.cluster.record();
-            self.oracle.judge_leave(name.as_str(), &identity, record.as_ref());
+            self.oracle.judge_leave(name.as_str(), &identity, record.as_deref());
         }
     }
 

@@ -158,7 +158,7 @@ impl World {
             // It runs in a pod that is wanted again, and nobody knows any more under which operation it left.
             return Some(format!("{name} has left, and its pilot has forgotten it"));
         }
-        match record.intent.map(|i| i.kind) {
+        match record.intent.as_ref().map(|i| &i.kind) {
             Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),
             Some(IntentKind::Join { joiner, .. }) => forgotten(&joiner.name, &joiner.claim),
             Some(IntentKind::Leave { .. } | IntentKind::Restart { .. }) => None,
