@@ -8,6 +8,7 @@ use protocol::record::ClusterRecord;
 use protocol::time::Millis;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The annotation that carries the epoch of the last coordinator that wrote an object.
@@ -296,8 +297,10 @@ pub fn decode(names: &Names, call: &Call, status: u16, body: &Value) -> Result<A
         Call::GetLease | Call::CreateLease(_) | Call::ReplaceLease { .. } => Ok(Answer::Lease(Some(lease(body)?))),
         Call::GetRecord => Ok(Answer::Record(Some(Box::new(record(body)?)))),
         Call::GetSet => Ok(Answer::Set(Some(set(body)?))),
-        Call::ListPods => list(body, |name| names.pod_of(name), pod).map(Answer::Pods),
-        Call::ListClaims => list(body, |name| names.pod_of_claim(name), claim).map(Answer::Claims),
+        Call::ListPods | Call::ListClaims => {
+            let items = body["items"].as_array().ok_or_else(|| unreadable("a list without items"))?;
+            decode_items(names, call, items)
+        }
         Call::GetOwnPod => {
             let deleted = body["metadata"]["deletionTimestamp"].is_string();
             let grace = body["metadata"]["deletionGracePeriodSeconds"].as_u64();
@@ -330,12 +333,41 @@ impl Names {
     }
 }
 
-fn list<T>(
-    body: &Value,
+/// The facts of a list, from what is in it.
+///
+/// # Errors
+/// When an item cannot be read, or a list was not what was asked for.
+pub fn decode_items<'a>(
+    names: &Names,
+    call: &Call,
+    items: impl IntoIterator<Item = &'a Value>,
+) -> Result<Answer, Failure> {
+    match call {
+        Call::ListPods => list(items, |name| names.pod_of(name), pod).map(Answer::Pods),
+        Call::ListClaims => list(items, |name| names.pod_of_claim(name), claim).map(Answer::Claims),
+        Call::GetLease
+        | Call::CreateLease(_)
+        | Call::ReplaceLease { .. }
+        | Call::GetRecord
+        | Call::CreateRecord(_)
+        | Call::ReplaceRecord(..)
+        | Call::GetSet
+        | Call::StampSet(_)
+        | Call::Scale(..)
+        | Call::GetOwnPod
+        | Call::GetOwnClaim
+        | Call::MarkClaim(..)
+        | Call::StampPod(_)
+        | Call::EvictPod(_)
+        | Call::PostEvent(_) => Err(unreadable("a list where none was asked for")),
+    }
+}
+
+fn list<'a, T>(
+    items: impl IntoIterator<Item = &'a Value>,
     whose: impl Fn(&str) -> Option<PilotName>,
     read: impl Fn(&Value) -> Result<T, Failure>,
 ) -> Result<BTreeMap<PilotName, T>, Failure> {
-    let items = body["items"].as_array().ok_or_else(|| unreadable("a list without items"))?;
     let mut facts = BTreeMap::new();
     for item in items {
         let name = item["metadata"]["name"].as_str().unwrap_or_default();
@@ -479,15 +511,7 @@ const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 fn template(pod: &Value) -> Template {
     let containers = pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|container| {
         let name = container["name"].as_str()?.to_owned();
-        let mut container = container.clone();
-        if let Some(mounts) = container["volumeMounts"].as_array_mut() {
-            mounts.retain(|mount| mount["mountPath"] != TOKEN);
-        }
-        if container["volumeMounts"].as_array().is_some_and(Vec::is_empty)
-            && let Some(fields) = container.as_object_mut()
-        {
-            fields.remove("volumeMounts");
-        }
+        let container = without_token(container);
         let digest = Sha256::digest(container.to_string());
         Some((name, digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()))
     });
@@ -495,6 +519,25 @@ fn template(pod: &Value) -> Template {
         containers: containers.collect(),
         restarted: annotation(pod, "kubectl.kubernetes.io/restartedAt").map(str::to_owned),
     }
+}
+
+/// The container as its template has it.
+fn without_token(container: &Value) -> Cow<'_, Value> {
+    let is_token = |mount: &Value| mount["mountPath"] == TOKEN;
+    let mounts = container["volumeMounts"].as_array();
+    if mounts.is_none_or(|mounts| !mounts.is_empty() && !mounts.iter().any(is_token)) {
+        return Cow::Borrowed(container);
+    }
+    let mut container = container.clone();
+    if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+        mounts.retain(|mount| !is_token(mount));
+    }
+    if container["volumeMounts"].as_array().is_some_and(Vec::is_empty)
+        && let Some(fields) = container.as_object_mut()
+    {
+        fields.remove("volumeMounts");
+    }
+    Cow::Owned(container)
 }
 
 fn claim(body: &Value) -> Result<ClaimFacts, Failure> {

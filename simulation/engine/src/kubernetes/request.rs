@@ -232,12 +232,16 @@ impl Body {
     pub fn to_value(&self) -> Value {
         match self {
             Self::Object(object) => Value::clone(object),
-            Self::List { kind, api_version, revision, page, items } => serde_json::json!({
-                "kind": kind,
-                "apiVersion": api_version,
-                "metadata": list_metadata(*revision, page.as_ref()),
-                "items": items.iter().map(|item| Value::clone(item)).collect::<Vec<_>>(),
-            }),
+            Self::List { kind, api_version, revision, page, items } => {
+                let mut list = serde_json::json!({
+                    "kind": kind,
+                    "apiVersion": api_version,
+                    "metadata": list_metadata(*revision, page.as_ref()),
+                });
+                // Within `json!` all of them would be copied twice.
+                list["items"] = items.iter().map(|item| Value::clone(item)).collect();
+                list
+            }
             Self::Made(value) => value.clone(),
             Self::Watch(_) => Value::Null,
         }

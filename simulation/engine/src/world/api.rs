@@ -4,10 +4,12 @@ use super::cluster::{NAMESPACE, SET, TEMPLATE, pod_name};
 use super::oracle::Commit;
 use super::planted::Planted;
 use super::{Happening, Request, World, plan, planted};
+use crate::kubernetes::{Body, Response};
 use agent::event::Event;
 use agent::kubernetes::call::{Answer, Call, Failure};
-use agent::kubernetes::translate::{Names, decode, encode};
+use agent::kubernetes::translate::{Names, decode, decode_items, encode};
 use protocol::id::{PilotId, PilotName};
+use serde_json::Value;
 
 pub(crate) fn names(pod: &PilotName) -> Names {
     Names {
@@ -137,14 +139,15 @@ impl World {
         let revision = self.cluster.revision();
         let ordinal = from.name.ordinal().unwrap_or(0);
         let user = from.to_string();
-        let (status, body) = match self.broken.fronts.answer(self.now, ordinal, &user, &call, &http) {
-            Some((status, body)) if self.options.planted == Some(Planted::StaleAsFresh) => {
-                let (_, fresh) = self.cluster.handle(self.now, &user, &http);
-                (status, planted::as_if_fresh(body, &fresh))
+        let response = match self.broken.fronts.answer(self.now, ordinal, &user, &call, &http) {
+            Some(stale) if self.options.planted == Some(Planted::StaleAsFresh) => {
+                let fresh = self.cluster.handle(self.now, &user, &http).value();
+                Response { body: Body::Made(planted::as_if_fresh(stale.value(), &fresh)), ..stale }
             }
             Some(answer) => answer,
             None => self.cluster.handle(self.now, &user, &http),
         };
+        let status = response.status;
         // A refused eviction has taken from its budget all the same.
         let committed = status < 300 && self.cluster.revision() != revision;
         if held {
@@ -171,12 +174,16 @@ impl World {
                 self.judge_taking(&from, &holder);
             }
         }
-        let silent = self.options.planted.is_some() && self.holder_is_held_silent();
-        let body = planted::lease_misread(self.options.planted, &call, &from.to_string(), wall, silent, body);
-        let body = planted::stamp_unread(self.options.planted, &call, body);
-        let epoch = self.options.planted.and_then(|_| self.cluster.lease()).map_or(0, |lease| lease.epoch);
-        let body = planted::stamp_assumed(self.options.planted, &call, epoch, body);
-        let mut result = decode(&names, &call, status, &body);
+        let mut result = match &response.body {
+            Body::List { items, .. } if self.options.planted.is_none() && response.is_success() => {
+                decode_items(&names, &call, items.iter().map(|item| &**item))
+            }
+            Body::Object(body) if self.options.planted.is_none() => decode(&names, &call, status, &**body),
+            Body::List { .. } | Body::Object(_) | Body::Made(_) | Body::Watch(_) => {
+                let body = self.as_planted(&call, &from, wall, response.value());
+                decode(&names, &call, status, &body)
+            }
+        };
         let founded = self.cluster.record().is_some();
         if let Some(agent) = self.agents.get_mut(&life) {
             let mut reader = planted::Reader { kept: &mut agent.kept, founded };
@@ -189,6 +196,18 @@ impl World {
             self.marks.mark(format!("step {step:?}"));
             self.step(life, step);
         }
+    }
+}
+
+impl World {
+    /// The body as an adapter with the planted bug has it.
+    fn as_planted(&self, call: &Call, from: &PilotId, wall: u64, body: Value) -> Value {
+        let planted = self.options.planted;
+        let silent = planted.is_some() && self.holder_is_held_silent();
+        let body = planted::lease_misread(planted, call, &from.to_string(), wall, silent, body);
+        let body = planted::stamp_unread(planted, call, body);
+        let epoch = planted.and_then(|_| self.cluster.lease()).map_or(0, |lease| lease.epoch);
+        planted::stamp_assumed(planted, call, epoch, body)
     }
 }
 

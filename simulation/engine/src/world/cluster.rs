@@ -1,7 +1,7 @@
 //! The model Kubernetes as the world meets it: requests of pilots, its own controllers, and what a kubelet reads.
 
 use super::clock::WALL;
-use crate::kubernetes::{DeleteOptions, KindId, Method, ModelApi, ModelTime, Request, controllers};
+use crate::kubernetes::{DeleteOptions, KindId, Method, ModelApi, ModelTime, Request, Response, controllers};
 use agent::kubernetes::translate::{EPOCH, HttpCall};
 use protocol::id::{PilotName, Uid};
 use protocol::record::ClusterRecord;
@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// Answers a request; tells also the object's stamp before and after it, where it was written.
-    pub fn handle(&mut self, now: u64, user: &str, call: &HttpCall) -> (u16, Value) {
+    pub fn handle(&mut self, now: u64, user: &str, call: &HttpCall) -> Response {
         let method = Method::parse(call.method).unwrap_or(Method::Get);
         let mut request = Request::new(user, method, &call.path);
         request.content_type = call.content_type.to_owned();
@@ -137,7 +137,7 @@ impl Cluster {
         request.body = call.body.clone().unwrap_or(Value::Null);
         let response = self.api.handle(time(now), request);
         self.read_record();
-        (response.status, response.value())
+        response
     }
 
     /// How often anything was written.

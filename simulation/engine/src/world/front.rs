@@ -2,10 +2,9 @@
 //! or a changed Role that says no.
 
 use super::cluster::{Cluster, NAMESPACE};
-use crate::kubernetes::{ApiError, Reason};
+use crate::kubernetes::{ApiError, Body, Reason, Response};
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What writes go through to one kind of object.
@@ -95,7 +94,7 @@ impl Fronts {
         user: &str,
         call: &Call,
         http: &HttpCall,
-    ) -> Option<(u16, Value)> {
+    ) -> Option<Response> {
         let stands = |still: &&mut Still| now < still.until;
         if call.is_write() {
             if self.no_quorum.as_mut().filter(stands).is_some() {
@@ -114,6 +113,6 @@ impl Fronts {
     }
 }
 
-fn refusal(reason: Reason, message: &str) -> (u16, Value) {
-    (reason.code(), ApiError::new(reason, message).to_status())
+fn refusal(reason: Reason, message: &str) -> Response {
+    Response { status: reason.code(), body: Body::Made(ApiError::new(reason, message).to_status()) }
 }

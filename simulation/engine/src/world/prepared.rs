@@ -61,7 +61,7 @@ impl World {
         if let Some(first) = pod_name(0)
             && let Ok(http) = encode(&names(&first), &Call::CreateRecord(Box::new(record)), "")
         {
-            let (status, _) = self.cluster.handle(0, "user", &http);
+            let status = self.cluster.handle(0, "user", &http).status;
             self.tell(format!("{} members have been there before: {status}", self.options.members));
         }
     }
