@@ -1,9 +1,9 @@
 //! What a driver sees of its own database process and, through it, of the others.
 
 use crate::id::{DatabaseIdentity, OperationId};
+use crate::shared::Shared;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Where a member's life stands, as its own pilot sees it. Never proof for others: peers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -68,7 +68,7 @@ pub struct RingMember {
 
 impl RingMember {
     /// A ring as its readers take it: in order of identity, as they look identities up.
-    pub fn in_order(mut ring: Vec<Self>) -> Arc<[Self]> {
+    pub fn in_order(mut ring: Vec<Self>) -> Shared<[Self]> {
         ring.sort_by(|a, b| a.identity.cmp(&b.identity));
         ring.into()
     }
@@ -102,7 +102,7 @@ pub struct DatabaseState {
     /// The version that runs.
     pub version: Option<String>,
     /// The ring as it sees it, itself included, in order of identity; `None` where it cannot be asked.
-    pub ring: Option<Arc<[RingMember]>>,
+    pub ring: Option<Shared<[RingMember]>>,
     /// Whether all members it sees have the same schema; `None` where it cannot be asked.
     pub schema_agreed: Option<bool>,
     /// The highest replication factor of any keyspace: with fewer members, data loses a replica. `None` is unknown, not zero.

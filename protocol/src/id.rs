@@ -1,9 +1,9 @@
 //! Names and identities that must not be mixed up. Their texts are shared: they are copied from fact to fact all day.
 
+use crate::shared::Shared;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::sync::Arc;
 
 /// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,12 +44,12 @@ macro_rules! text_newtype {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        pub struct $name(Shared<str>);
 
         impl $name {
             /// Takes the text as it is.
             pub fn new(text: impl Into<String>) -> Self {
-                Self(Arc::from(text.into()))
+                Self(Shared::from(text.into()))
             }
 
             /// The text.
@@ -86,7 +86,7 @@ text_newtype! {
 /// The name of a pilot's pod, valid as a Kubernetes name (1 to 63 of `a-z 0-9 - .`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct PilotName(Arc<str>);
+pub struct PilotName(Shared<str>);
 
 impl PilotName {
     /// Checks and takes a pod name.
@@ -95,7 +95,7 @@ impl PilotName {
     /// When the text is no valid pod name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check_name(text, 63)?;
-        Ok(Self(Arc::from(text)))
+        Ok(Self(Shared::from(text)))
     }
 
     /// The text.

@@ -14,5 +14,6 @@ pub mod order;
 pub mod promise;
 pub mod record;
 pub mod report;
+pub mod shared;
 pub mod time;
 pub mod view;

@@ -11,11 +11,11 @@ use crate::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, Uid};
 use crate::keys;
 use crate::order::OrderName;
 use crate::promise::Promise;
+use crate::shared::Shared;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 /// Everything a pilot says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct Report {
     /// Its database.
     pub database: DatabaseReport,
     /// The ring as its database sees it, in order of identity; `None` where it cannot be asked.
-    pub ring: Option<Arc<[RingMember]>>,
+    pub ring: Option<Shared<[RingMember]>>,
     /// Its part in the mesh.
     pub mesh: MeshReport,
     /// The operation it coordinates, if it does.

@@ -26,7 +26,7 @@ use decisions::Log;
 use durable::Durable;
 use pause::Chore;
 use policies::decide::Limits;
-use protocol::database::{DatabasePhase, DatabaseState, RingMember, VolumeState};
+use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, PilotId, PilotName, Uid};
 use protocol::launcher::LauncherStatus;
@@ -469,16 +469,12 @@ fn same_facts(a: &View, b: &View) -> bool {
                             || (telling(&a.database) == telling(&b.database)
                                 && a.about == b.about
                                 && a.mesh.obeyed == b.mesh.obeyed
-                                && same_ring(a.ring.as_ref(), b.ring.as_ref()))
+                                && a.ring == b.ring)
                     }
                     (None, None) => true,
                     (Some(_), None) | (None, Some(_)) => false,
                 }
         })
-}
-
-fn same_ring(a: Option<&Arc<[RingMember]>>, b: Option<&Arc<[RingMember]>>) -> bool {
-    matches!((a, b), (Some(a), Some(b)) if Arc::ptr_eq(a, b)) || a == b
 }
 
 /// A database's report without what changes all the time.

@@ -4,6 +4,7 @@ use crate::gossip::{MembershipView, Values};
 use protocol::database::RingMember;
 use protocol::id::PilotName;
 use protocol::report::{Identities, Report, ReportError, RingSet};
+use protocol::shared::Shared;
 use protocol::time::{Millis, Timestamp};
 use protocol::view::{Peer, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ pub struct Reports {
     read: BTreeMap<PilotName, Read>,
     identities: Identities,
     /// Rings that were told as sets, by how they were told: in a quiet mesh all of them are told alike, and are held once.
-    rings: BTreeMap<RingSet, Option<Arc<[RingMember]>>>,
+    rings: BTreeMap<RingSet, Option<Shared<[RingMember]>>>,
     /// What was known when they were resolved.
     resolved_at: u64,
 }
@@ -134,7 +135,7 @@ mod tests {
     /// What each of so many pilots says; they see all of them normal and up.
     fn said(members: u32) -> BTreeMap<PilotName, BTreeMap<String, String>> {
         let whole = |n| RingMember { identity: identity(n), status: RingStatus::Normal, up: Some(true) };
-        let ring: Arc<[RingMember]> = (0..members).map(whole).collect();
+        let ring: Shared<[RingMember]> = (0..members).map(whole).collect();
         let mut reports = Reports::default();
         (0..members).for_each(|n| reports.identities.note(&name(n), &identity(n)));
         (0..members)
@@ -180,13 +181,13 @@ mod tests {
         let mut reports = Reports::default();
         reports.identities.note(&name(0), &identity(0));
         let view = reports.translate(&view(&said, &name(0)));
-        let rings: Vec<&Arc<[RingMember]>> = view
+        let rings: Vec<&Shared<[RingMember]>> = view
             .peers
             .values()
             .map(|peer| peer.report.as_ref().and_then(|report| report.ring.as_ref()).expect("a ring"))
             .collect();
         assert_eq!((rings.len(), rings[0].len()), (999, 1_000));
-        assert!(rings.iter().all(|ring| Arc::ptr_eq(ring, rings[0])));
+        assert!(rings.iter().all(|ring| ring.is_same(rings[0])));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use super::{Report, ReportError, put};
 use crate::database::{RingMember, RingStatus};
 use crate::id::{DatabaseIdentity, PilotName};
 use crate::keys;
+use crate::shared::Shared;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Which identity the database of each pilot of one set has, as the pilots say it; the last one said where one is silent
 /// about it now.
@@ -84,7 +84,7 @@ impl RingSet {
     }
 
     /// The ring; nothing where this reader knows other identities than who told it, or too few.
-    pub fn resolve(&self, known: &Identities) -> Option<Arc<[RingMember]>> {
+    pub fn resolve(&self, known: &Identities) -> Option<Shared<[RingMember]>> {
         let mut ring: Vec<RingMember> = self.lines.iter().map(|line| read_line(line)).collect::<Option<_>>()?;
         for (at, digit) in (0u32..).zip(self.bits.chars()) {
             let digit = digit.to_digit(16)?;

@@ -150,7 +150,8 @@ impl Kube {
     /// A request that has reached the server.
     pub(crate) fn handle(&mut self, now: u64, life: &Life, call: &HttpCall) -> (u16, Value) {
         let before = self.cluster.target(&call.path);
-        let (status, value) = self.cluster.handle(now, life.pod.as_str(), call);
+        let answer = self.cluster.handle(now, life.pod.as_str(), call);
+        let (status, value) = (answer.status, answer.value());
         if let Err(why) = self.judge(life, call, before, (200..300).contains(&status)) {
             self.broken(why);
         }
@@ -245,7 +246,7 @@ impl Kube {
         let Some(claim) = self.pods.get(name).map(|pod| pod.claim.clone()) else { return };
         let record = self.cluster.record();
         let data = self.volume(&claim).data.take();
-        if let Err(why) = self.judge_start(name, data.as_ref(), &start, record.as_ref()) {
+        if let Err(why) = self.judge_start(name, data.as_ref(), &start, record.as_deref()) {
             self.broken(why);
         }
         let mut data = data;
