@@ -143,6 +143,7 @@ pub(crate) fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFac
         identity: member.identity.clone(),
         size_after: world.set.replicas,
         raised: false,
+        raised_to: None,
         granted: false,
     };
     let fact = format!("{name} is beyond the size {}: it leaves for good", world.set.replicas);
@@ -152,12 +153,12 @@ pub(crate) fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFac
 /// A leave, until peers have confirmed it, the pod has ended and the size has fallen.
 pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
-    let IntentKind::Leave { leaver, identity, size_after, raised, granted } = &intent.kind else {
+    let IntentKind::Leave { leaver, identity, size_after, raised, granted, .. } = &intent.kind else {
         return Ok(plan);
     };
     let name = &leaver.name;
     if !record.members.contains_key(name) {
-        return finish(plan, world, facts, intent);
+        return finish(plan, limits, world, facts, intent);
     }
     let report = world.live_report(name);
     let phase = report.map(|r| r.database.phase);
@@ -311,8 +312,11 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -
             world,
             facts,
             |r| {
-                if let Some(Intent { kind: IntentKind::Leave { raised, size_after, .. }, .. }) = &mut r.intent {
+                if let Some(Intent { kind: IntentKind::Leave { raised, raised_to, size_after, .. }, .. }) =
+                    &mut r.intent
+                {
                     *raised = true;
+                    *raised_to = None;
                     *size_after = wanted;
                 }
             },
@@ -333,10 +337,27 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -
     ))
 }
 
+/// Where the size was raised for a leave and stands as raised, the next who has to leave before it may fall: with the size
+/// all pods beyond it end at once, and with them perhaps the majority.
+fn next_beyond(
+    limits: Limits,
+    world: &World,
+    record: &ClusterRecord,
+    size_after: u32,
+) -> Option<(Voter, MemberRecord)> {
+    let end = world.set.start.saturating_add(size_after);
+    let beyond = record.members.iter().filter_map(|(name, member)| Some((name.ordinal()?, name, member)));
+    let (_, name, member) = beyond.filter(|(ordinal, ..)| *ordinal >= end).max_by_key(|(ordinal, ..)| *ordinal)?;
+    // One that may not leave is answered as any other that a user wants gone.
+    too_few(limits, world, record)
+        .is_none()
+        .then(|| (Voter { name: name.clone(), claim: member.claim.clone() }, member.clone()))
+}
+
 /// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
-fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
-    let IntentKind::Leave { leaver, identity, size_after, raised, .. } = &intent.kind else {
+    let IntentKind::Leave { leaver, identity, size_after, raised, raised_to, .. } = &intent.kind else {
         return Ok(plan);
     };
     let name = &leaver.name;
@@ -364,10 +385,21 @@ fn finish(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> De
             ));
         }
     }
-    if *raised
-        && name.ordinal().is_some_and(|o| world.set.size_including(o) == world.set.replicas)
-        && *size_after < world.set.replicas
-    {
+    let raised_to = raised_to.or_else(|| name.ordinal().map(|ordinal| world.set.size_including(ordinal)));
+    if *raised && raised_to == Some(world.set.replicas) && *size_after < world.set.replicas {
+        if let Some((next, member)) = next_beyond(limits, world, record, *size_after) {
+            let fact =
+                format!("{name} has left, and {} leaves next: then the size may fall to {size_after}", next.name);
+            let kind = IntentKind::Leave {
+                leaver: next,
+                identity: member.identity,
+                size_after: *size_after,
+                raised: true,
+                raised_to,
+                granted: false,
+            };
+            return write(plan, world, facts, |r| open(r, world, kind), Rule::UnfinishedLeave, fact);
+        }
         let target = world.set.object.target(world.epoch)?;
         return Ok(plan.act(
             Act::Scale(target, *size_after),

@@ -228,6 +228,7 @@ fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
             identity: identity(ordinal),
             size_after,
             raised,
+            raised_to: None,
             granted: false,
         },
     });
@@ -773,6 +774,7 @@ fn a_member_beyond_the_size_leaves_under_an_intent() {
             identity: identity(3),
             size_after: 3,
             raised: false,
+            raised_to: None,
             granted: false,
         })
     );
@@ -984,6 +986,36 @@ fn the_size_falls_back_only_when_the_coordinator_had_raised_it() {
         let plan = plan(&world);
         assert_eq!(matches!(plan.act, Some(Act::Scale(_, 3))), falls, "{plan:?}");
     }
+}
+
+#[test]
+fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other() {
+    // With the size all pods beyond it would end at once: three of the five that count.
+    let mut world = healthy(&[0, 1, 3, 4, 6], 8);
+    leaving(&mut world, 7, 3, true);
+    let retirement = Retirement { name: name(7), claim: claim(7), operation: OperationId::new("9-leave") };
+    record(&mut world).retired.insert(identity(7), retirement);
+    for ordinal in [6, 4, 3] {
+        written(&mut world);
+        match record(&mut world).intent.clone().map(|i| i.kind) {
+            Some(IntentKind::Leave {
+                leaver, size_after: 3, raised: true, raised_to: Some(8), granted: false, ..
+            }) => {
+                assert_eq!(leaver, voter(ordinal));
+            }
+            other => panic!("{other:?}"),
+        }
+        let operation = record(&mut world).intent.as_ref().map(|i| i.operation.clone()).expect("it leaves");
+        let record = record(&mut world);
+        record.members.remove(&name(ordinal));
+        record.roster.retain(|voter| voter.name != name(ordinal));
+        record.retired.insert(identity(ordinal), Retirement { name: name(ordinal), claim: claim(ordinal), operation });
+        world.claims.remove(&name(ordinal));
+        world.pilots.remove(&name(ordinal));
+    }
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 3))), "{:?}", plan(&world));
+    world.set.replicas = 9;
+    assert!(!matches!(plan(&world).act, Some(Act::Scale(..))), "that is a user's");
 }
 
 #[test]

@@ -90,6 +90,10 @@ pub enum IntentKind {
         /// The size was raised by the coordinator to bring the leaver's pod back, and falls again when it has left.
         #[serde(default)]
         raised: bool,
+        /// To which size, where that brought back others beyond the size as well; none for just as much as brings back the
+        /// leaver. Any other size that is found is a user's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raised_to: Option<u32>,
         /// Written before the leaver is told for the first time: from then on it may be leaving, whatever is reported,
         /// and the intent is never withdrawn.
         #[serde(default)]
