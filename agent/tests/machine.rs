@@ -1007,7 +1007,7 @@ fn a_member_whose_api_is_away_returns_by_the_word_of_peers_in_the_pod_it_lived_i
         story.tell(holds());
         let mut report = story.pilot.state(at(story.now)).members[0].report.as_deref().cloned().expect("its own");
         let line = RingMember { identity: identity(), status: RingStatus::Shutdown, up: Some(false) };
-        report.ring = Some([line].into());
+        report.ring = Some(vec![line].into());
         let peer = Peer {
             generation: Generation(5),
             liveness: Liveness::Live,

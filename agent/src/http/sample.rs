@@ -71,7 +71,7 @@ pub(crate) fn report(ordinal: usize) -> Report {
             version: "0.1.0".into(),
         },
         database: database(ordinal),
-        ring: Some([RingMember { identity: identity(0), status: RingStatus::Normal, up: Some(true) }].into()),
+        ring: Some(vec![RingMember { identity: identity(0), status: RingStatus::Normal, up: Some(true) }].into()),
         mesh: MeshReport {
             promise: Some(promise()),
             role: if leads { Role::Coordinator { epoch: Epoch(7), degraded: None } } else { Role::Follower },

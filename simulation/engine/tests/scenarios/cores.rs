@@ -39,7 +39,7 @@ fn f40_pods_deleted_together_are_back_long_before_their_grace_is_over() {
 fn f45_a_member_on_a_lost_node_stays_a_member_its_pod_stays_and_the_others_serve() {
     for seed in 0..3 {
         let mut world = founded(170 + seed, 5);
-        let (members, starts) = (world.kubernetes().record().map(|r| r.members), world.database_starts());
+        let (members, starts) = (world.kubernetes().record().map(|r| r.members.clone()), world.database_starts());
         world.act(&Action::LoseNode(2, 900_000));
         let lost = |w: &engine::world::World| w.kubernetes().pods().into_iter().find(|p| p.name.as_str() == "db-2");
         let uid = lost(&world).expect("its object stays").uid;
@@ -49,7 +49,7 @@ fn f45_a_member_on_a_lost_node_stays_a_member_its_pod_stays_and_the_others_serve
         assert_eq!((pod.uid, pod.ending.is_some()), (uid, true));
         world.act(&Action::Scale(6));
         pass(&mut world, 120_000);
-        assert_eq!(world.kubernetes().record().map(|r| r.members), members, "nobody joins while one is away");
+        assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), members, "nobody joins while one is away");
         at_rest(&mut world, 900_000);
         assert_eq!(size(&world), 6);
         let one_more: BTreeMap<String, u64> =
@@ -62,7 +62,7 @@ fn f45_a_member_on_a_lost_node_stays_a_member_its_pod_stays_and_the_others_serve
 #[test]
 fn f37_a_pod_frozen_for_five_minutes_and_unwanted_when_it_goes_on_leaves_as_who_it_was() {
     let mut world = founded(180, 4);
-    let before = world.kubernetes().record().map(|r| r.members).unwrap_or_default();
+    let before = world.kubernetes().record().map(|r| r.members.clone()).unwrap_or_default();
     world.act(&Action::Pause(Whom::Ordinal(3), 300_000));
     world.act(&Action::HangDatabase(3, 300_000));
     pass(&mut world, 60_000);

@@ -45,11 +45,11 @@ fn f36_a_pilot_that_hangs_costs_its_database_nothing() {
 #[test]
 fn f38_a_member_whose_disk_is_lost_is_never_started_empty_and_waits_for_a_person() {
     let mut world = founded(143, 3);
-    let before = world.kubernetes().record().map(|r| r.members);
+    let before = world.kubernetes().record().map(|r| r.members.clone());
     world.act(&Action::LoseVolume(1));
     pass(&mut world, 900_000);
     assert!(world.waits_for_a_person().is_some_and(|why| why.contains("db-1")));
-    assert_eq!(world.kubernetes().record().map(|r| r.members), before);
+    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), before);
     assert_eq!(world.database_starts().get("db-1"), Some(&0), "nothing is started on its empty disk");
 }
 
@@ -112,7 +112,7 @@ fn f56_a_memory_lost_or_replaced_by_an_older_copy_costs_no_epoch_and_no_member()
 #[test]
 fn f10_while_the_api_is_away_for_half_an_hour_databases_are_cared_for_and_nothing_is_decided() {
     let mut world = founded(152, 3);
-    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members));
+    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members.clone()));
     world.act(&Action::ApiOutage(1_800_000));
     let then = world.now() + 60_000;
     world.run_until(then);
@@ -122,6 +122,6 @@ fn f10_while_the_api_is_away_for_half_an_hour_databases_are_cared_for_and_nothin
     *expected.entry("db-1".to_owned()).or_default() += 1;
     assert_eq!(world.database_starts(), expected, "the one that died, and no other");
     at_rest(&mut world, 400_000);
-    assert_eq!(world.kubernetes().record().map(|r| r.members), members);
+    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), members);
     assert_eq!(world.database_starts(), expected);
 }

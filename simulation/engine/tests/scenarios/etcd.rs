@@ -121,7 +121,7 @@ fn f50_a_member_cut_off_during_its_own_removal_and_back_later_is_stopped_and_its
 #[test]
 fn f39_of_three_voters_two_lose_their_volumes_and_nothing_is_done_that_discards_data() {
     let mut world = of(502, 3);
-    let (members, record) = (ids(&world), world.kubernetes().record().map(|r| r.members));
+    let (members, record) = (ids(&world), world.kubernetes().record().map(|r| r.members.clone()));
     world.act(&Action::LoseVolume(0));
     world.act(&Action::LoseVolume(1));
     world.act(&Action::KillAgent(Whom::Coordinator));
@@ -130,7 +130,7 @@ fn f39_of_three_voters_two_lose_their_volumes_and_nothing_is_done_that_discards_
     let starts = world.database_starts();
     assert_eq!((starts.get("db-0"), starts.get("db-1")), (Some(&0), Some(&0)), "nothing is started empty");
     assert_eq!(ids(&world), members, "nobody is thrown out, and nobody else is added");
-    assert_eq!(world.kubernetes().record().map(|r| r.members), record);
+    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), record);
     assert_eq!(world.identities().get("db-2"), members.get("db-2"), "what is left of the data lies where it lay");
 }
 

@@ -114,14 +114,14 @@ fn f07_clocks_that_run_apart_and_wall_clocks_that_jump_take_no_lease_early() {
 fn f21_a_set_made_again_under_the_same_name_is_another_cluster_and_the_old_pilots_touch_nothing() {
     for seed in 0..4 {
         let mut world = founded(110 + seed, 3);
-        let before = world.kubernetes().record().map(|r| r.cluster);
+        let before = world.kubernetes().record().map(|r| r.cluster.clone());
         // Its next write is the intent of the join.
         world.act(&Action::HoldWrite(Whom::Coordinator, 300_000));
         world.act(&Action::Scale(4));
         until(&mut world, 60_000, "a write of it is on its way", |w| w.writes_held() == 1);
         world.act(&Action::Recreate(3));
         until(&mut world, 600_000, "the new set is founded", |w| {
-            w.kubernetes().record().is_some_and(|r| Some(r.cluster) != before)
+            w.kubernetes().record().is_some_and(|r| Some(&r.cluster) != before.as_ref())
         });
         until(&mut world, 300_000, "the late write arrives", |w| w.held_answers().len() == 1);
         at_rest(&mut world, 600_000);

@@ -22,7 +22,7 @@ fn a_cluster_forms_grows_and_shrinks_and_takes_a_kept_claim_again() {
 #[test]
 fn a_changed_template_rolls_every_member_once_and_one_at_a_time() {
     let mut world = founded(12, 3);
-    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members));
+    let (starts, members) = (world.database_starts(), world.kubernetes().record().map(|r| r.members.clone()));
     world.act(&Action::Template(1));
     until(&mut world, 60_000, "a restart begins", |w| w.kubernetes().record().is_some_and(|r| r.intent.is_some()));
     // Whoever coordinates, the roll goes on.
@@ -30,18 +30,18 @@ fn a_changed_template_rolls_every_member_once_and_one_at_a_time() {
     at_rest(&mut world, 900_000);
     let once_more: BTreeMap<String, u64> = starts.into_iter().map(|(name, count)| (name, count + 1)).collect();
     assert_eq!(world.database_starts(), once_more);
-    assert_eq!(world.kubernetes().record().map(|r| r.members), members, "the same members with the same identities");
+    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), members, "the same members with the same identities");
     assert_eq!(world.kubernetes().outdated(), None);
 }
 
 #[test]
 fn a_size_below_the_number_of_copies_is_raised_back_and_nothing_leaves() {
     let mut world = founded(2, 3);
-    let before = world.kubernetes().record().map(|r| r.members);
+    let before = world.kubernetes().record().map(|r| r.members.clone());
     world.act(&Action::Scale(2));
     at_rest(&mut world, 400_000);
     assert_eq!(world.kubernetes().replicas(), Some(3));
-    assert_eq!(world.kubernetes().record().map(|r| r.members), before);
+    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), before);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn f08_a_coordinator_without_the_api_makes_room_for_one_that_has_it() {
 #[test]
 fn f09_a_coordinator_that_hears_nobody_holds_nobody_for_dead() {
     let mut world = founded(161, 5);
-    let members = world.kubernetes().record().map(|r| r.members);
+    let members = world.kubernetes().record().map(|r| r.members.clone());
     let starts = world.database_starts();
     let alone = ordinal_of_the_coordinator(&world);
     world.act(&Action::Cut(vec![alone], 120_000));
