@@ -992,6 +992,9 @@ fn the_size_falls_back_only_when_the_coordinator_had_raised_it() {
 fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other() {
     // With the size all pods beyond it would end at once: three of the five that count.
     let mut world = healthy(&[0, 1, 3, 4, 6], 8);
+    for pilot in world.pilots.values_mut() {
+        Arc::make_mut(&mut pilot.report).database.replication = Some(1);
+    }
     leaving(&mut world, 7, 3, true);
     let retirement = Retirement { name: name(7), claim: claim(7), operation: OperationId::new("9-leave") };
     record(&mut world).retired.insert(identity(7), retirement);

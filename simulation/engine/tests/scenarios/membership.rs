@@ -30,7 +30,11 @@ fn a_changed_template_rolls_every_member_once_and_one_at_a_time() {
     at_rest(&mut world, 900_000);
     let once_more: BTreeMap<String, u64> = starts.into_iter().map(|(name, count)| (name, count + 1)).collect();
     assert_eq!(world.database_starts(), once_more);
-    assert_eq!(world.kubernetes().record().map(|r| r.members.clone()), members, "the same members with the same identities");
+    assert_eq!(
+        world.kubernetes().record().map(|r| r.members.clone()),
+        members,
+        "the same members with the same identities"
+    );
     assert_eq!(world.kubernetes().outdated(), None);
 }
 

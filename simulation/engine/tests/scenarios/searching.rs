@@ -56,7 +56,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 14] = [
+const MENDED: [(u64, &str); 15] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -71,6 +71,10 @@ const MENDED: [(u64, &str); 14] = [
     (5345, "data of a join given up before its identity was heard blocked its ordinal for ever"),
     (440, "data of a join given up on a claim that a member had left before blocked its ordinal for ever"),
     (20535, "a restart not begun waited for a member beyond the size that had no pod, and kept it from leaving"),
+    (
+        3_364_978_812,
+        "a size raised for one that left fell when it had left, and took the pods of three of five with it",
+    ),
 ];
 
 /// The families of faults that were drawn when the first of them were found: such a run is the one of then.
