@@ -81,14 +81,16 @@ pub(crate) fn carry_on(
             PeersSay::Normal => {
                 let fact = format!("{} is seen normal and up as {identity}", joiner.name);
                 let member = MemberRecord { claim: joiner.claim.clone(), identity: identity.clone() };
+                let ends = world.pods.get(&joiner.name).is_none_or(|pod| pod.terminating);
                 return write(
                     plan,
                     world,
                     facts,
                     |r| {
                         r.members.insert(joiner.name.clone(), member);
-                        // A pilot that is silent could be one voter too many: it counts when it is heard.
-                        if report.is_some() {
+                        // A pilot that is silent, or about to go, could be one voter too many: it counts when it is heard
+                        // in a pod that stays.
+                        if report.is_some() && !ends {
                             with_voter(r, joiner);
                         }
                         r.intent = None;

@@ -652,6 +652,24 @@ fn a_joiner_that_peers_see_while_its_pilot_is_silent_becomes_a_member_and_counts
 }
 
 #[test]
+fn a_joiner_whose_pod_ends_becomes_a_member_that_does_not_count() {
+    let mut world = healthy(&[0, 1, 2], 3);
+    add(&mut world, 3, report(3, ring(&[0, 1, 2, 3])));
+    world.pods.get_mut(&name(3)).expect("there").terminating = true;
+    for n in 0..3 {
+        pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
+    }
+    record(&mut world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
+    });
+    written(&mut world);
+    assert!(record(&mut world).members.contains_key(&name(3)));
+    assert!(!record(&mut world).roster.contains(&voter(3)), "its pilot is about to go");
+}
+
+#[test]
 fn a_member_beyond_the_size_that_has_no_pod_is_not_waited_for_to_confirm_a_join() {
     let mut world = healthy(&[0, 6], 2);
     add(&mut world, 1, report(1, ring(&[0, 1, 6])));

@@ -9,7 +9,7 @@ use agent::event::CallId;
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
 use protocol::epoch::Epoch;
-use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid};
+use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid, Voter};
 use protocol::record::{ClusterRecord, IntentKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -531,8 +531,12 @@ impl World {
             let seen = self.held_silent.get(&(name.clone(), id.clone())).copied();
             seen.is_some_and(|at| at + EVIDENCE_HOLDS >= renewed)
         };
-        let count = record.roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
-        if count * 2 <= record.roster.len() {
+        let count_of = |roster: &[Voter]| roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
+        let count = count_of(&record.roster);
+        // The roster it counts by is the one its front end shows.
+        let shown = self.broken.fronts.shown(self.now, by.name.ordinal().unwrap_or(0)).and_then(|as_of| as_of.record());
+        let by_what_is_shown = shown.is_some_and(|shown| count_of(&shown.roster) * 2 > shown.roster.len());
+        if count * 2 <= record.roster.len() && !by_what_is_shown {
             let why = format!(
                 "{by} took the Lease of {holder}, renewed at {renewed} ms for {length} ms, while {count} of {} pilots held \
                  that one silent",
