@@ -293,14 +293,14 @@ fn told_to_end(report: &Report, intent: &Intent) -> bool {
 
 /// Its pod ended before it had left: the size is raised so that the pod returns on its claim and the leave goes on.
 fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
-    let IntentKind::Leave { leaver: Voter { name, .. }, size_after, raised, .. } = &intent.kind else {
+    let IntentKind::Leave { leaver: Voter { name, .. }, size_after, raised, raised_to, .. } = &intent.kind else {
         return Ok(plan);
     };
     if world.set.declared().contains(name) {
         return Ok(plan.wait(name, Rule::UnfinishedLeave, "its pod is on its way back"));
     }
     let wanted = world.set.replicas;
-    if !raised || *size_after != wanted {
+    if !raised || raised_to.is_some() || *size_after != wanted {
         // Whatever size stands here now was set by a user: it is what the size falls to in the end.
         let fact = if *raised {
             format!("the size {wanted} is wanted when {name} has left")

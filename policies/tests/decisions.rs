@@ -1040,6 +1040,26 @@ fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other
 }
 
 #[test]
+fn a_size_that_a_user_sets_again_while_it_is_raised_is_raised_for_the_leaver_and_falls_back() {
+    // As who applies a manifest again and again does. Its pod has ended, and the size is raised less than before.
+    let mut world = healthy(&[0, 1, 2, 4], 3);
+    leaving(&mut world, 4, 3, true);
+    if let Some(Intent { kind: IntentKind::Leave { raised_to, .. }, .. }) = &mut record(&mut world).intent {
+        *raised_to = Some(8);
+    }
+    world.pods.remove(&name(4));
+    written(&mut world);
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 5))), "{:?}", plan(&world));
+    world.set.replicas = 5;
+    let record = record(&mut world);
+    record.members.remove(&name(4));
+    record.roster.retain(|voter| voter.name != name(4));
+    world.claims.remove(&name(4));
+    world.pilots.remove(&name(4));
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 3))), "{:?}", plan(&world));
+}
+
+#[test]
 fn a_member_that_is_wanted_again_before_its_grant_stays() {
     let mut world = healthy(&[0, 1, 2, 3], 4);
     leaving(&mut world, 3, 3, false);
