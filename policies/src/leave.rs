@@ -52,13 +52,13 @@ pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &Cluster
     None
 }
 
-/// The member with the highest ordinal beyond the size.
-fn surplus<'a>(world: &World, record: &'a ClusterRecord) -> Option<(&'a PilotName, u32, &'a MemberRecord)> {
+/// The member with the highest ordinal beyond this size.
+fn beyond<'a>(world: &World, record: &'a ClusterRecord, size: u32) -> Option<(&'a PilotName, u32, &'a MemberRecord)> {
     record
         .members
         .iter()
         .filter_map(|(name, member)| Some((name, name.ordinal()?, member)))
-        .filter(|(_, ordinal, _)| world.set.is_beyond(*ordinal))
+        .filter(|(_, ordinal, _)| world.set.would_be_beyond(size, *ordinal))
         .max_by_key(|(_, ordinal, _)| *ordinal)
 }
 
@@ -90,17 +90,17 @@ fn too_few(limits: Limits, world: &World, record: &ClusterRecord) -> Option<(Rul
 /// Whether a member beyond the size may begin to leave.
 pub(crate) fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Decision {
     let record = &facts.record;
-    let Some((name, ordinal, member)) = surplus(world, record) else {
+    let Some((name, ordinal, member)) = beyond(world, record, world.set.replicas) else {
         return Ok(plan);
     };
     // A size that will never be allowed is answered at once, not when the last allowed leave is over: until then the
     // pods beyond it would end one by one, and nobody would bring them back.
-    let beyond = never_allowed(limits, world, record).map(|(rule, least)| {
+    let never = never_allowed(limits, world, record).map(|(rule, least)| {
         let why = format!("{} members are wanted, at least {least} are needed", world.set.replicas);
         (rule, why, least.min(world.set.size_including(ordinal)))
     });
-    let refused = match beyond {
-        Some(beyond) => Some(beyond),
+    let refused = match never {
+        Some(never) => Some(never),
         None => too_few(limits, world, record).map(|(rule, why)| (rule, why, world.set.size_including(ordinal))),
     };
     if let Some((rule, why, size)) = refused {
@@ -234,7 +234,7 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
         // The facts changed before the grant: nothing irreversible has begun, so the intent is withdrawn.
         return write(plan, world, facts, |r| r.intent = None, rule, format!("{name} stays: {why}"));
     }
-    let still_surplus = name.ordinal().is_some_and(|o| o >= world.set.start.saturating_add(*size_after));
+    let still_surplus = name.ordinal().is_some_and(|o| world.set.would_be_beyond(*size_after, o));
     if !granted && !raised && world.set.declared().contains(name) && still_surplus {
         return write(
             plan,
@@ -337,23 +337,6 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -
     ))
 }
 
-/// Where the size was raised for a leave and stands as raised, the next who has to leave before it may fall: with the size
-/// all pods beyond it end at once, and with them perhaps the majority.
-fn next_beyond(
-    limits: Limits,
-    world: &World,
-    record: &ClusterRecord,
-    size_after: u32,
-) -> Option<(Voter, MemberRecord)> {
-    let end = world.set.start.saturating_add(size_after);
-    let beyond = record.members.iter().filter_map(|(name, member)| Some((name.ordinal()?, name, member)));
-    let (_, name, member) = beyond.filter(|(ordinal, ..)| *ordinal >= end).max_by_key(|(ordinal, ..)| *ordinal)?;
-    // One that may not leave is answered as any other that a user wants gone.
-    too_few(limits, world, record)
-        .is_none()
-        .then(|| (Voter { name: name.clone(), claim: member.claim.clone() }, member.clone()))
-}
-
 /// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
 fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
@@ -387,17 +370,20 @@ fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent
     }
     let raised_to = raised_to.or_else(|| name.ordinal().map(|ordinal| world.set.size_including(ordinal)));
     if *raised && raised_to == Some(world.set.replicas) && *size_after < world.set.replicas {
-        if let Some((next, member)) = next_beyond(limits, world, record, *size_after) {
-            let fact =
-                format!("{name} has left, and {} leaves next: then the size may fall to {size_after}", next.name);
+        // With the size all pods beyond it end at once, and with them perhaps the majority: they leave before. One that may
+        // not leave is answered as any other that a user wants gone.
+        if let Some((next, _, member)) = beyond(world, record, *size_after)
+            && too_few(limits, world, record).is_none()
+        {
             let kind = IntentKind::Leave {
-                leaver: next,
-                identity: member.identity,
+                leaver: Voter { name: next.clone(), claim: member.claim.clone() },
+                identity: member.identity.clone(),
                 size_after: *size_after,
                 raised: true,
                 raised_to,
                 granted: false,
             };
+            let fact = format!("{name} has left, and {next} leaves next: then the size may fall to {size_after}");
             return write(plan, world, facts, |r| open(r, world, kind), Rule::UnfinishedLeave, fact);
         }
         let target = world.set.object.target(world.epoch)?;

@@ -107,7 +107,12 @@ impl SetFacts {
 
     /// Whether this pod is beyond the size: no pod of its name is asked for.
     pub fn is_beyond(&self, ordinal: u32) -> bool {
-        ordinal >= self.start.saturating_add(self.replicas)
+        self.would_be_beyond(self.replicas, ordinal)
+    }
+
+    /// The same for another size.
+    pub fn would_be_beyond(&self, size: u32, ordinal: u32) -> bool {
+        ordinal >= self.start.saturating_add(size)
     }
 
     /// The size that just includes this ordinal.

@@ -219,6 +219,29 @@ fn waits_for(plan: &Plan, rule: Rule) -> bool {
     plan.act.is_none() && plan.reasons.iter().any(|r| r.verdict == Verdict::Wait && r.rule == rule)
 }
 
+/// Every member says that there is one copy of everything: any size is enough.
+fn one_copy(world: &mut World) {
+    for pilot in world.pilots.values_mut() {
+        Arc::make_mut(&mut pilot.report).database.replication = Some(1);
+    }
+}
+
+/// The identity of this ordinal has been retired by this operation.
+fn retired(world: &mut World, ordinal: u32, operation: &str) {
+    let (name, claim) = (name(ordinal), claim(ordinal));
+    let retirement = Retirement { name, claim, operation: OperationId::new(operation) };
+    record(world).retired.insert(identity(ordinal), retirement);
+}
+
+/// It has left: nobody counts it, and its pilot and its claim are gone.
+fn gone(world: &mut World, ordinal: u32) {
+    let record = record(world);
+    record.members.remove(&name(ordinal));
+    record.roster.retain(|voter| voter.name != name(ordinal));
+    world.claims.remove(&name(ordinal));
+    world.pilots.remove(&name(ordinal));
+}
+
 fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
     record(world).intent = Some(Intent {
         operation: OperationId::new("9-leave"),
@@ -304,8 +327,7 @@ fn nobody_joins_beside_a_stranger_in_the_ring() {
 fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Holds(identity(3)));
-    let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
-    record(&mut world).retired.insert(identity(3), retirement);
+    retired(&mut world, 3, "4-leave");
     assert_eq!(
         intent_of(&plan(&world)),
         Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(3))) })
@@ -539,8 +561,7 @@ fn data_whose_identity_was_never_heard_is_moved_aside_if_this_clusters_join_bega
     record(&mut world).retired.insert(identity(13), before);
     assert_eq!(intent_of(&plan(&world)), joins);
     // Its claim holds, or held, a member's data after all.
-    let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("4-leave") };
-    record(&mut world).retired.insert(identity(3), retirement);
+    retired(&mut world, 3, "4-leave");
     assert_eq!(plan(&world).act, None);
     // Another cluster began it.
     let mut world = healthy_with(VolumeState::Begun(begun));
@@ -949,9 +970,7 @@ fn a_member_seen_gone_that_cannot_start_any_more_is_told_to_end_and_then_retired
 #[test]
 fn a_user_who_wants_fewer_during_a_raised_leave_keeps_that_wish() {
     let mut world = healthy(&[0, 1, 2, 3, 4], 3);
-    for pilot in world.pilots.values_mut() {
-        Arc::make_mut(&mut pilot.report).database.replication = Some(1);
-    }
+    one_copy(&mut world);
     leaving(&mut world, 4, 4, true);
     world.pods.remove(&name(4));
     written(&mut world);
@@ -999,8 +1018,7 @@ fn the_size_falls_back_only_when_the_coordinator_had_raised_it() {
     for (raised, falls) in [(true, true), (false, false)] {
         let mut world = healthy(&[0, 1, 2], 4);
         leaving(&mut world, 3, 3, raised);
-        let retirement = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("9-leave") };
-        record(&mut world).retired.insert(identity(3), retirement);
+        retired(&mut world, 3, "9-leave");
         let plan = plan(&world);
         assert_eq!(matches!(plan.act, Some(Act::Scale(_, 3))), falls, "{plan:?}");
     }
@@ -1010,12 +1028,9 @@ fn the_size_falls_back_only_when_the_coordinator_had_raised_it() {
 fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other() {
     // With the size all pods beyond it would end at once: three of the five that count.
     let mut world = healthy(&[0, 1, 3, 4, 6], 8);
-    for pilot in world.pilots.values_mut() {
-        Arc::make_mut(&mut pilot.report).database.replication = Some(1);
-    }
+    one_copy(&mut world);
     leaving(&mut world, 7, 3, true);
-    let retirement = Retirement { name: name(7), claim: claim(7), operation: OperationId::new("9-leave") };
-    record(&mut world).retired.insert(identity(7), retirement);
+    retired(&mut world, 7, "9-leave");
     for ordinal in [6, 4, 3] {
         written(&mut world);
         match record(&mut world).intent.clone().map(|i| i.kind) {
@@ -1026,13 +1041,9 @@ fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other
             }
             other => panic!("{other:?}"),
         }
-        let operation = record(&mut world).intent.as_ref().map(|i| i.operation.clone()).expect("it leaves");
-        let record = record(&mut world);
-        record.members.remove(&name(ordinal));
-        record.roster.retain(|voter| voter.name != name(ordinal));
-        record.retired.insert(identity(ordinal), Retirement { name: name(ordinal), claim: claim(ordinal), operation });
-        world.claims.remove(&name(ordinal));
-        world.pilots.remove(&name(ordinal));
+        let operation = record(&mut world).intent.as_ref().map(|i| i.operation.to_string()).expect("it leaves");
+        retired(&mut world, ordinal, &operation);
+        gone(&mut world, ordinal);
     }
     assert!(matches!(plan(&world).act, Some(Act::Scale(_, 3))), "{:?}", plan(&world));
     world.set.replicas = 9;
@@ -1051,11 +1062,7 @@ fn a_size_that_a_user_sets_again_while_it_is_raised_is_raised_for_the_leaver_and
     written(&mut world);
     assert!(matches!(plan(&world).act, Some(Act::Scale(_, 5))), "{:?}", plan(&world));
     world.set.replicas = 5;
-    let record = record(&mut world);
-    record.members.remove(&name(4));
-    record.roster.retain(|voter| voter.name != name(4));
-    world.claims.remove(&name(4));
-    world.pilots.remove(&name(4));
+    gone(&mut world, 4);
     assert!(matches!(plan(&world).act, Some(Act::Scale(_, 3))), "{:?}", plan(&world));
 }
 

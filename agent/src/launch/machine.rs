@@ -1042,14 +1042,11 @@ impl Machine {
     /// Nothing runs and nothing will. One that has left and whose database has ended by itself waits as if it ran: until the
     /// others have recorded that it left, its pilot's voice may be the one they need, and ends with this.
     fn settle_end(&mut self, now: Timestamp) {
-        if let Some(terminating) = self.terminating
-            && self.left()
-            && self.wish == Wish::Run
-            && self.end_of_waiting(now, terminating, false).is_none()
-        {
+        let Some(terminating) = self.terminating else {
             return;
-        }
-        if self.terminating.is_some() && self.leave_job.is_none() && self.waiting.is_none() && self.saving.is_none() {
+        };
+        let waits = self.left() && self.wish == Wish::Run && self.end_of_waiting(now, terminating, false).is_none();
+        if !waits && self.leave_job.is_none() && self.waiting.is_none() && self.saving.is_none() {
             self.exited = true;
         }
     }

@@ -113,7 +113,7 @@ impl Pilot {
         if self.in_flight(|p| matches!(p, Purpose::Take { .. } | Purpose::TookIt { .. } | Purpose::Candidacy)) {
             return;
         }
-        let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || self.views == 0;
+        let listening = self.started.is_none_or(|s| now.since(s) < LISTEN) || self.glance.number == 0;
         if self.leaving
             || self.pod_ends
             || listening

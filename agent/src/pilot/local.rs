@@ -454,7 +454,8 @@ impl Pilot {
             self.local.grace_asked = true;
             self.call(now, Purpose::Grace, Call::GetOwnPod);
         }
-        let leaves = matches!(self.last_obeyed(), Some((_, OrderName::Leave | OrderName::EndAfterLeave)));
+        let (held, obeyed) = (self.is_held(), self.last_obeyed().map(|(_, order)| order));
+        let leaves = matches!(obeyed, Some(OrderName::Leave | OrderName::EndAfterLeave));
         // Where nothing runs, nothing has to be drained; and a set deleted as a whole keeps its claims, for a set of
         // that name to come: no member of it leaves, and nobody is there who would say so. Where nobody coordinates, as
         // when all pods are deleted at once and none of their pilots stands, whom the set asks for needs no word to return.
@@ -465,9 +466,11 @@ impl Pilot {
         };
         // Who has left and stands is still a pilot of the roster: until the others have recorded that, its voice may be
         // the one they need.
-        let unrecorded = matches!(self.last_obeyed(), Some((_, OrderName::Leave))) && self.database_left();
-        let stands = self.is_held() && (!unrecorded || self.local.set_says == Some(SetSays::Gone));
-        let alone = stands || (returns && !leaves);
+        let unrecorded = held && obeyed == Some(OrderName::Leave) && self.database_left();
+        let alone = match unrecorded {
+            true => self.local.set_says == Some(SetSays::Gone),
+            false => held || (returns && !leaves),
+        };
         if alone && !self.local.drained && self.may_try_to_drain(now) {
             self.local.drained = true;
             let effect = self.local_effect(LocalAct::DrainAndStop);
@@ -482,7 +485,7 @@ impl Pilot {
         // A coordinator would have answered by now.
         let last = self.local.asked_for_set.or(self.local.ending_since);
         if !alone
-            && (!leaves || (self.is_held() && unrecorded))
+            && (!leaves || unrecorded)
             && last.is_some_and(|at| now.since(at) >= UNANSWERED)
             && !self.in_flight(|p| *p == Purpose::Whole)
         {

@@ -132,7 +132,8 @@ impl Pilot {
         // It asks everybody it hears, every second or so: of whom this pilot is not asked it reads in the Lease.
         let within = self.setup.rules.lease.saturating_mul(2);
         let told = self
-            .named
+            .glance
+            .coordinator
             .clone()
             .filter(|(_, epoch)| *epoch >= self.durable.floor)
             .filter(|(id, epoch)| self.mesh.may_be_believed(now, id, *epoch, within));
@@ -177,7 +178,7 @@ impl Pilot {
     /// The lives this pilot holds silent.
     pub(crate) fn silent(&self) -> Vec<PilotId> {
         let mut silent: Vec<PilotId> =
-            self.not_live.iter().filter(|id| holds_silent(id, &self.view)).cloned().collect();
+            self.glance.not_live.iter().filter(|id| holds_silent(id, &self.view)).cloned().collect();
         silent.sort_by_key(|id| !self.was_asked_by(id));
         silent.truncate(NAMED);
         silent
@@ -300,7 +301,7 @@ impl Pilot {
             None => self.coordinator(now).map(|(id, _)| id),
         };
         let same = self.mesh.streams_for.as_ref().is_some_and(|of| {
-            of.view == self.views
+            of.view == self.glance.number
                 && match &of.whom {
                     Whom::All(roster) => self.leadership.is_some() && *roster == self.durable.roster,
                     Whom::Coordinator(of) => self.leadership.is_none() && *of == coordinator,
@@ -320,7 +321,7 @@ impl Pilot {
             wanted.extend(next.map(|id| id.name));
             Whom::Coordinator(coordinator)
         };
-        self.mesh.streams_for = Some(StreamsFor { view: self.views, whom });
+        self.mesh.streams_for = Some(StreamsFor { view: self.glance.number, whom });
         wanted.remove(self.own());
         if wanted != self.mesh.streams {
             self.mesh.streams = wanted.clone();

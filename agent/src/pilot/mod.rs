@@ -150,6 +150,25 @@ struct Learning {
     next: Option<Timestamp>,
 }
 
+/// What a view says that is asked for at each event: among a thousand it is too much to be looked up each time.
+#[derive(Debug, Clone, Default)]
+struct Glance {
+    /// How many views there have been.
+    number: u64,
+    /// Whom it names as coordinator.
+    coordinator: Option<(PilotId, Epoch)>,
+    /// Whom it does not show live.
+    not_live: Vec<PilotId>,
+}
+
+impl Glance {
+    fn at(number: u64, view: &View) -> Self {
+        let lost = view.peers.iter().filter(|(_, peer)| peer.liveness != Liveness::Live);
+        let not_live = lost.map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation }).collect();
+        Self { number, coordinator: view.coordinator(), not_live }
+    }
+}
+
 /// The machine.
 #[derive(Debug, Clone)]
 pub struct Pilot {
@@ -166,12 +185,8 @@ pub struct Pilot {
     started: Option<Timestamp>,
     last_event: Option<Timestamp>,
     view: View,
-    /// How many it has been shown.
-    views: u64,
-    /// Whom the view names as coordinator.
-    named: Option<(PilotId, Epoch)>,
-    /// Whom the view does not show live.
-    not_live: Vec<PilotId>,
+    /// What was found in it when it came.
+    glance: Glance,
     launcher: Option<LauncherStatus>,
     /// The launcher was told to end when it was last heard: in an ending pod it goes before this process does.
     pod_ends: bool,
@@ -214,9 +229,7 @@ impl Pilot {
             started: None,
             last_event: None,
             view: View::default(),
-            views: 0,
-            named: None,
-            not_live: Vec::new(),
+            glance: Glance::default(),
             launcher: None,
             pod_ends: false,
             database: DatabaseState::bare(DatabasePhase::Unknown),
@@ -298,24 +311,22 @@ impl Pilot {
         while self.heard.len() > 100 {
             self.heard.pop_first();
         }
-        self.named = view.coordinator();
-        if let Some((id, epoch)) = self.named.clone() {
+        self.glance = Glance::at(self.glance.number + 1, &view);
+        if let Some((id, epoch)) = self.glance.coordinator.clone() {
             self.mesh.names(now, id, epoch);
         }
-        let lost = view.peers.iter().filter(|(_, peer)| peer.liveness != Liveness::Live);
-        self.not_live = lost.map(|(name, peer)| PilotId { name: name.clone(), generation: peer.generation }).collect();
         self.view = view;
-        self.views += 1;
         if changed {
             self.poke(now);
         }
     }
 
-    fn take_database(&mut self, state: DatabaseState) {
+    fn take_database(&mut self, mut state: DatabaseState) {
         // A ring that stays the same stays the very same: it is told again with each report, and compared with each other.
-        let before = self.database.ring.take().filter(|before| state.ring.as_ref() == Some(before));
-        let ring = before.or_else(|| state.ring.clone());
-        self.database = DatabaseState { ring, ..state };
+        if state.ring == self.database.ring {
+            state.ring = self.database.ring.take();
+        }
+        self.database = state;
     }
 
     fn take_launcher(&mut self, now: Timestamp, status: Option<LauncherStatus>) {

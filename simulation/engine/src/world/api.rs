@@ -197,9 +197,7 @@ impl World {
             self.step(life, step);
         }
     }
-}
 
-impl World {
     /// The body as an adapter with the planted bug has it.
     fn as_planted(&self, call: &Call, from: &PilotId, wall: u64, body: Value) -> Value {
         let planted = self.options.planted;

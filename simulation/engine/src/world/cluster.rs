@@ -128,7 +128,7 @@ impl Cluster {
         let _exists_already = self.api.create(time(now), "user", KindId::STATEFUL_SETS, set);
     }
 
-    /// Answers a request; tells also the object's stamp before and after it, where it was written.
+    /// Answers a request.
     pub fn handle(&mut self, now: u64, user: &str, call: &HttpCall) -> Response {
         let method = Method::parse(call.method).unwrap_or(Method::Get);
         let mut request = Request::new(user, method, &call.path);

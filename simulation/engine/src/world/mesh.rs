@@ -46,14 +46,7 @@ impl Known {
     /// Shows it as it is now; whether that is anything else than before.
     fn show(&mut self, now: u64) -> bool {
         let liveness = self.liveness(now);
-        let same = self.shown.as_ref().is_some_and(|(before, report)| {
-            *before == liveness
-                && match (report, &self.report) {
-                    // The ring, long as it may be, last.
-                    (Some(a), Some(b)) => Arc::ptr_eq(a, b) || (a.mesh == b.mesh && a.database == b.database && a == b),
-                    (a, b) => a == b,
-                }
-        });
+        let same = self.shown.as_ref().is_some_and(|(before, report)| *before == liveness && *report == self.report);
         if !same {
             self.shown = Some((liveness, self.report.clone()));
         }

@@ -531,15 +531,15 @@ impl World {
             let seen = self.held_silent.get(&(name.clone(), id.clone())).copied();
             seen.is_some_and(|at| at + EVIDENCE_HOLDS >= renewed)
         };
-        let count_of = |roster: &[Voter]| roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
-        let count = count_of(&record.roster);
+        let count = |roster: &[Voter]| roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
+        let enough = |roster: &[Voter]| count(roster) * 2 > roster.len();
         // The roster it counts by is the one its front end shows.
         let shown = self.broken.fronts.shown(self.now, by.name.ordinal().unwrap_or(0)).and_then(|as_of| as_of.record());
-        let by_what_is_shown = shown.is_some_and(|shown| count_of(&shown.roster) * 2 > shown.roster.len());
-        if count * 2 <= record.roster.len() && !by_what_is_shown {
+        if !enough(&record.roster) && !shown.is_some_and(|shown| enough(&shown.roster)) {
             let why = format!(
-                "{by} took the Lease of {holder}, renewed at {renewed} ms for {length} ms, while {count} of {} pilots held \
+                "{by} took the Lease of {holder}, renewed at {renewed} ms for {length} ms, while {} of {} pilots held \
                  that one silent",
+                count(&record.roster),
                 record.roster.len()
             );
             self.oracle.broken(Rule::Valid, why);
