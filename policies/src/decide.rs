@@ -101,9 +101,7 @@ fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, 
     }
     let mut plan = match &intent.kind {
         IntentKind::Form { founder } => join::carry_on_forming(plan, world, facts, intent, founder),
-        IntentKind::Join { joiner, move_aside } => {
-            join::carry_on(plan, world, facts, intent, joiner, move_aside.as_ref())
-        }
+        IntentKind::Join { .. } => join::carry_on(plan, world, facts, intent),
         IntentKind::Leave { .. } => leave::carry_on(plan, limits, world, facts, intent),
         IntentKind::Restart { member, pod } => restart::carry_on(plan, limits, world, facts, member, pod),
     }?;

@@ -1,17 +1,18 @@
 //! New members: one at a time, by grant, confirmed by those who are members already.
 
 use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling, write};
+use crate::leave::under_a_raised_size;
 use crate::marks::{with_voter, without_voter};
 use crate::peers::{
     PeersSay, line_of, most_have_told, not_all_serving, peers_say, peers_see_it_own_data, phase_word, schema_unsettled,
     strangers, without_pod_beyond_the_size,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
-use crate::world::{RecordFacts, World};
+use crate::world::{Outranked, RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId, PilotName, Uid, Voter};
 use protocol::order::{OldData, OrderKind, OrderName};
-use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Raised};
 use protocol::report::Report;
 
 /// The founder's start, until it serves: then it is the first member.
@@ -57,15 +58,11 @@ pub(crate) fn carry_on_forming(
 }
 
 /// A new member's start, until those who are members see it normal and up.
-pub(crate) fn carry_on(
-    plan: Plan,
-    world: &World,
-    facts: &RecordFacts,
-    intent: &Intent,
-    joiner: &Voter,
-    move_aside: Option<&OldData>,
-) -> Decision {
+pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
+    let IntentKind::Join { joiner, move_aside, raised } = &intent.kind else {
+        return Ok(plan);
+    };
     let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
     let known = report.and_then(|r| r.database.identity.clone());
     let strange = strangers(world, record);
@@ -93,7 +90,7 @@ pub(crate) fn carry_on(
                         if report.is_some() && !ends {
                             with_voter(r, joiner);
                         }
-                        r.intent = None;
+                        close(r, world, *raised);
                     },
                     Rule::PeersDecide,
                     fact,
@@ -111,7 +108,7 @@ pub(crate) fn carry_on(
                 plan,
                 world,
                 facts,
-                |r| r.intent = None,
+                |r| close(r, world, *raised),
                 Rule::JoinByGrant,
                 format!("{} is not wanted any more and no member sees it", joiner.name),
             );
@@ -132,7 +129,7 @@ pub(crate) fn carry_on(
                 facts,
                 |r| {
                     r.members.insert(joiner.name.clone(), member);
-                    r.intent = None;
+                    close(r, world, *raised);
                 },
                 Rule::PeersDecide,
                 fact,
@@ -144,7 +141,7 @@ pub(crate) fn carry_on(
                 plan,
                 world,
                 facts,
-                |r| r.intent = None,
+                |r| close(r, world, *raised),
                 Rule::JoinByGrant,
                 format!("the claim of {} is another one now and no member sees the old", joiner.name),
             );
@@ -152,6 +149,11 @@ pub(crate) fn carry_on(
         return Ok(plan.wait(&joiner.name, Rule::JoinByGrant, "the joining pilot has not been heard"));
     };
     if report.database.phase == DatabasePhase::Serving || !report.database.wants_start {
+        if report.database.phase != DatabasePhase::Serving
+            && let Some(plan) = bring_back(&plan, world, facts, joiner, *raised)?
+        {
+            return Ok(plan);
+        }
         let heard = match candidate.as_ref().map(|i| peers_say(world, record, &joiner.name, i)) {
             Some(PeersSay::Unsettled(heard)) => format!(": {heard}"),
             Some(PeersSay::Gone | PeersSay::Normal) | None => String::new(),
@@ -171,7 +173,10 @@ pub(crate) fn carry_on(
         {
             // Nothing has begun, and that one serves again only under a leave, which no other operation lets begin.
             let fact = format!("{} joins later: {gone} is beyond the size, and has to leave first", joiner.name);
-            return write(plan, world, facts, |r| r.intent = None, Rule::JoinByGrant, fact);
+            return write(plan, world, facts, |r| close(r, world, *raised), Rule::JoinByGrant, fact);
+        }
+        if let Some(plan) = bring_back(&plan, world, facts, joiner, *raised)? {
+            return Ok(plan);
         }
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
     }
@@ -191,11 +196,57 @@ pub(crate) fn carry_on(
             return Ok(plan.wait(&joiner.name, Rule::UnknownDataStays, why));
         }
         Some(VolumeState::Empty | VolumeState::Holds(_) | VolumeState::Begun(_) | VolumeState::Unreadable) | None => {
-            move_aside.cloned()
+            move_aside.clone()
         }
     };
     let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside };
     Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
+}
+
+/// A joiner takes its data from all members. One whose pod was scaled away meanwhile serves again only in a pod, and cannot
+/// leave before the join is over: its pod is brought back for so long.
+fn bring_back(
+    plan: &Plan,
+    world: &World,
+    facts: &RecordFacts,
+    joiner: &Voter,
+    raised: Option<Raised>,
+) -> Result<Option<Plan>, Outranked> {
+    let stays =
+        world.set.declared().contains(&joiner.name) && world.pods.get(&joiner.name).is_some_and(|pod| !pod.terminating);
+    let missing = facts.record.members.keys().filter(|name| without_pod_beyond_the_size(world, name));
+    let Some((ordinal, missing)) = missing.filter_map(|name| Some((name.ordinal()?, name))).max().filter(|_| stays)
+    else {
+        return Ok(None);
+    };
+    let needed = Raised { to: world.set.size_including(ordinal), after: world.set.replicas };
+    let Raised { to, after } = needed;
+    if raised != Some(needed) {
+        // Whatever size stands here now was set by a user: it is what the size falls to in the end.
+        let fact = format!("{} takes data from {missing}, whose pod has ended: it is brought back", joiner.name);
+        let change = |r: &mut ClusterRecord| {
+            if let Some(Intent { kind: IntentKind::Join { raised, .. }, .. }) = &mut r.intent {
+                *raised = Some(needed);
+            }
+        };
+        return write(plan.clone(), world, facts, change, Rule::UnfinishedLeave, fact).map(Some);
+    }
+    let target = world.set.object.target(world.epoch)?;
+    let fact =
+        format!("the size is raised to {to} until {} has joined, and {missing} has left: then {after}", joiner.name);
+    Ok(Some(plan.clone().act(Act::Scale(target, to), missing, Rule::UnfinishedLeave, fact)))
+}
+
+/// The join is over. Where the size was raised for it, those beyond what is wanted leave now, and the size falls after the
+/// last of them.
+fn close(record: &mut ClusterRecord, world: &World, raised: Option<Raised>) {
+    record.intent = None;
+    let Some(Raised { to, after }) = raised.filter(|raised| raised.to == world.set.replicas) else {
+        return;
+    };
+    if let Some(kind) = under_a_raised_size(world, record, to, after) {
+        open(record, world, kind);
+    }
 }
 
 fn order_start(plan: Plan, intent: &Intent, name: &PilotName, report: &Report, kind: OrderKind, rule: Rule) -> Plan {
@@ -437,7 +488,7 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
             plan,
             world,
             facts,
-            |r| open(r, world, IntentKind::Join { joiner, move_aside }),
+            |r| open(r, world, IntentKind::Join { joiner, move_aside, raised: None }),
             Rule::JoinByGrant,
             fact,
         );

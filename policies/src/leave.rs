@@ -232,7 +232,15 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
             return Ok(plan.wait(name, rule, format!("it is not told to leave as long as this holds: {why}")));
         }
         // The facts changed before the grant: nothing irreversible has begun, so the intent is withdrawn.
-        return write(plan, world, facts, |r| r.intent = None, rule, format!("{name} stays: {why}"));
+        let message = format!("{name} stays: {why}");
+        let change = |r: &mut ClusterRecord| {
+            r.intent = None;
+            // A size that was raised stays so: that is the answer to who wanted less.
+            if *raised {
+                record_refusal(r, rule, &message);
+            }
+        };
+        return write(plan, world, facts, change, rule, message.clone());
     }
     let still_surplus = name.ordinal().is_some_and(|o| world.set.would_be_beyond(*size_after, o));
     if !granted && !raised && world.set.declared().contains(name) && still_surplus {
@@ -337,6 +345,19 @@ fn bring_back(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -
     ))
 }
 
+/// The leave of the member with the highest ordinal beyond what is wanted, while the size is raised to `to`.
+pub(crate) fn under_a_raised_size(world: &World, record: &ClusterRecord, to: u32, after: u32) -> Option<IntentKind> {
+    let (name, _, member) = beyond(world, record, after)?;
+    Some(IntentKind::Leave {
+        leaver: Voter { name: name.clone(), claim: member.claim.clone() },
+        identity: member.identity.clone(),
+        size_after: after,
+        raised: true,
+        raised_to: Some(to),
+        granted: false,
+    })
+}
+
 /// Peers have confirmed: mark the claim, end the pod, let the size fall, close the intent.
 fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
     let record = &facts.record;
@@ -372,17 +393,10 @@ fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent
     if *raised && raised_to == Some(world.set.replicas) && *size_after < world.set.replicas {
         // With the size all pods beyond it end at once, and with them perhaps the majority: they leave before. One that may
         // not leave is answered as any other that a user wants gone.
-        if let Some((next, _, member)) = beyond(world, record, *size_after)
+        if let Some(kind) = under_a_raised_size(world, record, world.set.replicas, *size_after)
             && too_few(limits, world, record).is_none()
         {
-            let kind = IntentKind::Leave {
-                leaver: Voter { name: next.clone(), claim: member.claim.clone() },
-                identity: member.identity.clone(),
-                size_after: *size_after,
-                raised: true,
-                raised_to,
-                granted: false,
-            };
+            let next = &kind.subject().name;
             let fact = format!("{name} has left, and {next} leaves next: then the size may fall to {size_after}");
             return write(plan, world, facts, |r| open(r, world, kind), Rule::UnfinishedLeave, fact);
         }

@@ -9,7 +9,7 @@ use protocol::database::{DatabasePhase, RingMember, RingStatus, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid, Voter};
 use protocol::order::{OldData, OrderKind, OrderName};
-use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Retirement};
+use protocol::record::{ClusterRecord, Intent, IntentKind, MemberRecord, Raised, Retirement};
 use protocol::report::{About, ApiReach, DatabaseReport, MeshReport, Report, Role};
 use protocol::view::Liveness;
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,6 +257,14 @@ fn leaving(world: &mut World, ordinal: u32, size_after: u32, raised: bool) {
     });
 }
 
+fn joining(world: &mut World, ordinal: u32) {
+    record(world).intent = Some(Intent {
+        operation: OperationId::new("9-join"),
+        begun: EPOCH,
+        kind: IntentKind::Join { joiner: voter(ordinal), move_aside: None, raised: None },
+    });
+}
+
 /// Takes the record that a plan writes as written.
 fn written(world: &mut World) {
     match plan(world).act {
@@ -275,7 +283,7 @@ fn a_healthy_cluster_of_the_wanted_size_is_left_alone() {
 fn a_new_pod_joins_under_an_intent_when_all_members_serve() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
-    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None }));
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None, raised: None }));
 }
 
 #[test]
@@ -283,7 +291,7 @@ fn of_two_new_pods_only_the_lower_one_joins() {
     let mut world = healthy(&[0, 1, 2], 5);
     newcomer(&mut world, 4, VolumeState::Empty);
     newcomer(&mut world, 3, VolumeState::Empty);
-    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None }));
+    assert_eq!(intent_of(&plan(&world)), Some(IntentKind::Join { joiner: voter(3), move_aside: None, raised: None }));
 }
 
 #[test]
@@ -330,7 +338,7 @@ fn data_of_a_retired_identity_is_moved_aside_before_its_claim_is_used_again() {
     retired(&mut world, 3, "4-leave");
     assert_eq!(
         intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(3))) })
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(3))), raised: None })
     );
 }
 
@@ -554,7 +562,8 @@ fn data_whose_identity_was_never_heard_is_moved_aside_if_this_clusters_join_bega
         world
     };
     let mut world = healthy_with(VolumeState::Begun(begun.clone()));
-    let joins = Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::BegunUnder(begun.clone())) });
+    let joins =
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::BegunUnder(begun.clone())), raised: None });
     assert_eq!(intent_of(&plan(&world)), joins);
     // A member had left that claim before: its data was moved aside when the join began.
     let before = Retirement { name: name(3), claim: claim(3), operation: OperationId::new("2-leave") };
@@ -574,7 +583,7 @@ fn what_a_join_began_is_moved_aside_when_its_pilot_has_lost_its_memory_and_nobod
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::HoldsUnknown);
     let operation = OperationId::new("8-join-c-3");
-    let kind = IntentKind::Join { joiner: voter(3), move_aside: None };
+    let kind = IntentKind::Join { joiner: voter(3), move_aside: None, raised: None };
     record(&mut world).intent = Some(Intent { operation: operation.clone(), begun: EPOCH, kind });
     let ordered = |world: &World| match plan(world).act {
         Some(Act::Order { kind: OrderKind::Join { move_aside, .. }, .. }) => move_aside,
@@ -602,7 +611,7 @@ fn data_of_a_join_that_was_given_up_is_moved_aside_but_not_while_a_member_sees_i
     newcomer(&mut world, 3, VolumeState::Holds(identity(42)));
     assert_eq!(
         intent_of(&plan(&world)),
-        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(42))) })
+        Some(IntentKind::Join { joiner: voter(3), move_aside: Some(OldData::Of(identity(42))), raised: None })
     );
     pilot(&mut world, 1).ring = Some(ring(&[0, 1, 2, 42]).into());
     assert_eq!(plan(&world).act, None);
@@ -628,11 +637,7 @@ fn a_new_coordinator_waits_one_old_lease_before_it_changes_membership() {
 fn a_joiner_becomes_a_member_only_when_peers_see_it_normal_and_up() {
     let mut world = healthy(&[0, 1, 2], 4);
     add(&mut world, 3, report(3, ring(&[0, 1, 2, 3])));
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
-    });
+    joining(&mut world, 3);
     assert!(waits_for(&plan(&world), Rule::PeersDecide));
     for n in 0..3 {
         pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
@@ -654,11 +659,7 @@ fn a_joiner_that_peers_see_while_its_pilot_is_silent_becomes_a_member_and_counts
     for n in 0..3 {
         pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
     }
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
-    });
+    joining(&mut world, 3);
     let heard = world.pilots.remove(&name(3)).expect("there");
     written(&mut world);
     assert!(record(&mut world).members.contains_key(&name(3)), "peers see it own data");
@@ -680,11 +681,7 @@ fn a_joiner_whose_pod_ends_becomes_a_member_that_does_not_count() {
     for n in 0..3 {
         pilot(&mut world, n).ring = Some(ring(&[0, 1, 2, 3]).into());
     }
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
-    });
+    joining(&mut world, 3);
     written(&mut world);
     assert!(record(&mut world).members.contains_key(&name(3)));
     assert!(!record(&mut world).roster.contains(&voter(3)), "its pilot is about to go");
@@ -695,11 +692,7 @@ fn a_member_beyond_the_size_that_has_no_pod_is_not_waited_for_to_confirm_a_join(
     let mut world = healthy(&[0, 6], 2);
     add(&mut world, 1, report(1, ring(&[0, 1, 6])));
     pilot(&mut world, 0).ring = Some(ring(&[0, 1, 6]).into());
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
-    });
+    joining(&mut world, 1);
     world.pilots.remove(&name(6));
     assert!(waits_for(&plan(&world), Rule::PeersDecide), "its pod is there, and may speak again");
     world.pods.remove(&name(6));
@@ -710,11 +703,7 @@ fn a_member_beyond_the_size_that_has_no_pod_is_not_waited_for_to_confirm_a_join(
 #[test]
 fn a_join_of_a_pod_that_is_gone_is_given_up_only_when_most_members_have_told_that_they_do_not_see_it() {
     let mut world = healthy(&[0, 1, 2], 3);
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
-    });
+    joining(&mut world, 3);
     let mut silent = world.clone();
     for n in 0..2 {
         pilot(&mut silent, n).ring = None;
@@ -762,11 +751,7 @@ fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
 fn a_joiner_whose_start_failed_is_ordered_again() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(3), move_aside: None },
-    });
+    joining(&mut world, 3);
     pilot(&mut world, 3).mesh.obeyed = Some((OperationId::new("9-join"), OrderName::Join));
     assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::Join { .. }, .. })));
     pilot(&mut world, 3).database.wants_start = false;
@@ -777,11 +762,7 @@ fn a_joiner_whose_start_failed_is_ordered_again() {
 fn a_join_that_has_not_begun_makes_room_for_a_member_that_was_scaled_away_and_has_to_leave() {
     let mut world = healthy(&[0, 2, 3, 4], 4);
     newcomer(&mut world, 1, VolumeState::Empty);
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
-    });
+    joining(&mut world, 1);
     for ordinal in [0, 2, 3] {
         sees(&mut world, ordinal, 4, |line| (line.status, line.up) = (RingStatus::Shutdown, Some(false)));
     }
@@ -794,13 +775,93 @@ fn a_join_that_has_not_begun_makes_room_for_a_member_that_was_scaled_away_and_ha
     written(&mut world);
 
     // What nobody knows on its volume can be moved aside only under the operation that began it.
-    record(&mut world).intent = Some(Intent {
-        operation: OperationId::new("9-join"),
-        begun: EPOCH,
-        kind: IntentKind::Join { joiner: voter(1), move_aside: None },
-    });
+    joining(&mut world, 1);
     pilot(&mut world, 1).database.volume = Some(VolumeState::HoldsUnknown);
-    assert!(waits_for(&plan(&world), Rule::AllServing));
+    assert_eq!(raised_for(&rewritten(&plan(&world)).expect("a record")), Some(Raised { to: 5, after: 4 }));
+}
+
+fn raised_for(record: &ClusterRecord) -> Option<Raised> {
+    match &record.intent.as_ref()?.kind {
+        IntentKind::Join { raised, .. } => *raised,
+        IntentKind::Form { .. } | IntentKind::Leave { .. } | IntentKind::Restart { .. } => None,
+    }
+}
+
+/// Member 1 joins again, and takes its data from 0, 2 and 4; the pod of 4 was scaled away meanwhile.
+fn joining_without_a_source() -> World {
+    let mut world = healthy(&[0, 2, 4], 3);
+    one_copy(&mut world);
+    add(&mut world, 1, report(1, vec![]));
+    joining(&mut world, 1);
+    let joiner = pilot(&mut world, 1);
+    (joiner.database.phase, joiner.database.replication) = (DatabasePhase::Joining, None);
+    for ordinal in [0, 2] {
+        pilot(&mut world, ordinal).ring = Some(ring(&[0, 1, 2, 4]).into());
+        sees(&mut world, ordinal, 1, |line| line.status = RingStatus::Joining);
+        sees(&mut world, ordinal, 4, |line| (line.status, line.up) = (RingStatus::Shutdown, Some(false)));
+    }
+    world
+}
+
+#[test]
+fn a_joiner_gets_a_member_back_that_was_scaled_away_under_it_and_that_one_leaves_when_it_has_joined() {
+    let mut world = joining_without_a_source();
+    assert!(waits_for(&plan(&world), Rule::PeersDecide), "as long as it has a pod it may serve again");
+    world.pods.remove(&name(4));
+    written(&mut world);
+    assert_eq!(raised_for(record(&mut world)), Some(Raised { to: 5, after: 3 }), "a coordinator may end any time");
+    assert!(matches!(plan(&world).act, Some(Act::Scale(_, 5))), "{:?}", plan(&world));
+
+    world.set.replicas = 5;
+    add(&mut world, 4, report(4, ring(&[0, 1, 2, 4])));
+    for ordinal in [0, 2, 4] {
+        pilot(&mut world, ordinal).ring = Some(ring(&[0, 1, 2, 4]).into());
+    }
+    pilot(&mut world, 1).database.phase = DatabasePhase::Serving;
+    written(&mut world);
+    assert!(record(&mut world).members.contains_key(&name(1)));
+    assert_eq!(
+        record(&mut world).intent.as_ref().map(|i| i.kind.clone()),
+        Some(IntentKind::Leave {
+            leaver: voter(4),
+            identity: identity(4),
+            size_after: 3,
+            raised: true,
+            raised_to: Some(5),
+            granted: false,
+        })
+    );
+}
+
+#[test]
+fn what_a_user_sets_while_the_size_is_raised_for_a_join_is_what_counts() {
+    let mut world = joining_without_a_source();
+    world.pods.remove(&name(4));
+    written(&mut world);
+    let raised = world.clone();
+
+    world.set.replicas = 2;
+    written(&mut world);
+    assert_eq!(raised_for(record(&mut world)), Some(Raised { to: 5, after: 2 }), "less is wanted: it falls to that");
+
+    let mut world = raised;
+    world.set.replicas = 6;
+    for ordinal in [0, 2] {
+        pilot(&mut world, ordinal).ring = Some(ring(&[0, 1, 2, 4]).into());
+    }
+    written(&mut world);
+    assert_eq!(record(&mut world).intent, None, "more is wanted: nobody leaves");
+}
+
+#[test]
+fn for_a_joiner_that_is_not_wanted_any_more_no_size_is_raised() {
+    let mut world = joining_without_a_source();
+    world.pods.remove(&name(4));
+    world.set.replicas = 1;
+    assert_eq!(plan(&world).act, None);
+    world.set.replicas = 3;
+    world.pods.get_mut(&name(1)).expect("there").terminating = true;
+    assert!(!matches!(plan(&world).act, Some(Act::WriteRecord(..) | Act::Scale(..))), "{:?}", plan(&world));
 }
 
 #[test]

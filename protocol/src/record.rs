@@ -78,6 +78,9 @@ pub enum IntentKind {
         joiner: Voter,
         /// This data lies on its claim and is moved aside first.
         move_aside: Option<OldData>,
+        /// The size was raised by the coordinator to bring back a member that the joiner takes its data from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raised: Option<Raised>,
     },
     /// A member hands its part over and goes.
     Leave {
@@ -106,6 +109,15 @@ pub enum IntentKind {
         /// Which of its pods: the one that has to go.
         pod: Uid,
     },
+}
+
+/// A size that the coordinator set in the place of a smaller one. Any other size that is found is a user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// What it was raised to.
+    pub to: u32,
+    /// What it falls to in the end, when all beyond that have left.
+    pub after: u32,
 }
 
 impl IntentKind {

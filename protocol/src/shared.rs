@@ -1,7 +1,8 @@
 //! What many hold and nobody changes.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
@@ -9,9 +10,8 @@ use std::sync::Arc;
 
 /// One allocation that many hold. It compares by content, and at once where both are the same allocation: `Arc` does that
 /// for sized content only, and in a mesh of a thousand the same names and rings are compared all day.
-#[derive(Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Hash, Serialize, Deserialize)]
 #[serde(transparent, bound(serialize = "T: Serialize", deserialize = "Arc<T>: Deserialize<'de>"))]
-#[schemars(bound = "T: JsonSchema")]
 pub struct Shared<T: ?Sized>(Arc<T>);
 
 impl<T: ?Sized> Shared<T> {
@@ -30,6 +30,25 @@ impl<T: ?Sized> Clone for Shared<T> {
 impl<T: ?Sized + fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// How a value is held is nothing to who reads it: its schema is the content's.
+impl<T: ?Sized + JsonSchema> JsonSchema for Shared<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 

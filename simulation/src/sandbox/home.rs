@@ -5,6 +5,7 @@ use super::layout::Layout;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(150);
 /// The second octets that sandboxes take for themselves: sixteen, because JMX ports are derived from it.
 const OCTETS: std::ops::Range<u8> = 64..76;
+/// Where a range's last address is held by who has the range.
+const TAKEN_PORT: u16 = 7302;
 
 /// Which database, as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -99,6 +102,16 @@ pub enum HomeError {
         /// They.
         left: Vec<Process>,
     },
+    /// No address of this range can be used here.
+    #[error(
+        "cannot use addresses of 127.{octet}.0.0/16: {error}; does this machine have all of 127.0.0.0/8, as Linux does?"
+    )]
+    Addresses {
+        /// The second octet.
+        octet: u8,
+        /// Why.
+        error: io::Error,
+    },
     /// Every range of addresses is in use.
     #[error("all of 127.{}.0.0/16 to 127.{}.0.0/16 are taken by other sandboxes: stop one of them", OCTETS.start, OCTETS.end - 1)]
     NoAddresses,
@@ -149,7 +162,7 @@ pub struct Home {
     /// It held a sandbox before.
     pub returning: bool,
     _lock: File,
-    _addresses: File,
+    _addresses: UdpSocket,
 }
 
 /// What is asked of a folder.
@@ -271,17 +284,16 @@ fn forget(layout: &Layout) -> Result<(), HomeError> {
     }
 }
 
-/// Takes a range of addresses for as long as the file lives.
-fn take_addresses(preferred: Option<u8>, only: bool) -> Result<(u8, File), HomeError> {
+/// Takes a range of addresses for as long as the socket lives. It is bound in that range, so whoever takes it is seen by all
+/// of this machine, whatever their folders, and it is free again when its sandbox ends in whichever way.
+fn take_addresses(preferred: Option<u8>, only: bool) -> Result<(u8, UdpSocket), HomeError> {
     let others = OCTETS.filter(|o| !only && Some(*o) != preferred);
     for octet in preferred.into_iter().chain(others) {
-        let path = std::env::temp_dir().join(format!("pilotmesh-127.{octet}.lock"));
-        // Another user's file cannot be opened: then it is that user's range.
-        let Ok(file) = OpenOptions::new().create(true).append(true).open(&path) else {
-            continue;
-        };
-        if file.try_lock().is_ok() {
-            return Ok((octet, file));
+        // No pod has this address: they are counted from the other end.
+        match UdpSocket::bind((Ipv4Addr::new(127, octet, 255, 254), TAKEN_PORT)) {
+            Ok(socket) => return Ok((octet, socket)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(HomeError::Addresses { octet, error }),
         }
     }
     Err(HomeError::NoAddresses)

@@ -56,7 +56,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 15] = [
+const MENDED: [(u64, &str); 16] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -74,6 +74,10 @@ const MENDED: [(u64, &str); 15] = [
     (
         3_364_978_812,
         "a size raised for one that left fell when it had left, and took the pods of three of five with it",
+    ),
+    (
+        3_656_970_575,
+        "a joiner took data from a member whose pod was scaled away: the join waited for it, its leave for the join",
     ),
 ];
 
