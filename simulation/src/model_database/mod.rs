@@ -3,7 +3,7 @@
 //! It behaves to its pilot and its clients as Cassandra was seen to behave:
 //! - The identity is minted at the first start and kept on the volume; addresses may change with every start.
 //! - The ring spreads by gossip between the processes; who is not heard of for some seconds is down. Who stops in an
-//!   orderly way says so first.
+//!   orderly way says so first. As long as fewer are up than there are seeds, a seed is asked in every round.
 //! - A founder starts only with itself among its seeds. Others need a seed that answers, or end. A member of long
 //!   standing with itself among its seeds starts alone.
 //! - A joining member takes its rows over before it counts; the bytes are bounded and counted. One joins or leaves at a

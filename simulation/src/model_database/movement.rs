@@ -40,6 +40,14 @@ pub(super) async fn keep_gossiping(node: Rc<Node>) {
         if partners.is_empty() {
             partners = node.ring.borrow().others();
         }
+        if let Some(seed) = node.seed_to_ask(round) {
+            let node = Rc::clone(&node);
+            tokio::task::spawn_local(async move {
+                if let Err(why) = node.gossip_with_seed(seed).await {
+                    tracing::trace!(why, "no gossip with a seed");
+                }
+            });
+        }
         for partner in partners {
             let node = Rc::clone(&node);
             // Not waited for: a silent partner must not slow the heartbeat.

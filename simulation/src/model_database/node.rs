@@ -234,15 +234,37 @@ impl Node {
         Ok(reply)
     }
 
+    /// A seed to gossip with in this round, as long as fewer members are up than are named as seeds. Like Cassandra: after
+    /// all have got other addresses at once, who remembers only the old ones finds nobody in another way.
+    pub(super) fn seed_to_ask(&self, round: u64) -> Option<SocketAddr> {
+        let seeds = self.seeds.borrow();
+        let others: Vec<_> = seeds.iter().filter(|seed| **seed != self.config.address).collect();
+        let up = self.ring.borrow().others().iter().filter(|id| self.up(id)).count();
+        let turn = usize::try_from(round.checked_rem(u64::try_from(others.len()).ok()?)?).ok()?;
+        (up < others.len()).then(|| SocketAddr::new(*others[turn], self.config.port))
+    }
+
     /// Gossip with one peer, both ways.
     pub(super) async fn gossip(&self, peer: &DatabaseIdentity) -> Result<(), String> {
         let entries = self.ring.borrow().entries();
         let reply = self.ask(peer, PeerAsk::Gossip(entries)).await?;
-        if let PeerReply::Gossip(entries) = reply {
-            self.merge(entries);
-            Ok(())
-        } else {
-            Err(unexpected(&reply))
+        self.hear(reply)
+    }
+
+    /// The same with whoever listens there.
+    pub(super) async fn gossip_with_seed(&self, seed: SocketAddr) -> Result<(), String> {
+        let entries = self.ring.borrow().entries();
+        let reply = self.call(seed, None, PeerAsk::Gossip(entries)).await?;
+        self.hear(reply)
+    }
+
+    fn hear(&self, reply: PeerReply) -> Result<(), String> {
+        match reply {
+            PeerReply::Gossip(entries) => {
+                self.merge(entries);
+                Ok(())
+            }
+            other => Err(unexpected(&other)),
         }
     }
 

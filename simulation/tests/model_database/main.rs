@@ -6,7 +6,7 @@ mod ring;
 use agent::driver::model::Behaviour;
 use agent::driver::{Driver, LocalStep, MovedAside, StartKind};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
-use ring::{Member, Writer, agreed, missing, quick, ring, table, until};
+use ring::{Member, Writer, address, agreed, missing, quick, ring, table, until};
 use simulation::sandbox::client::{Protocol, RowWriter, WriterSettings};
 use std::net::SocketAddr;
 use std::process::Output;
@@ -251,6 +251,25 @@ async fn who_finds_no_seed_ends_but_a_member_of_long_standing_that_is_its_own_se
     let (status, why) = newcomer.ended().await;
     assert_eq!(status.code(), Some(1), "{why}");
     assert!(why.contains("none of the seeds"), "{why}");
+}
+
+#[tokio::test]
+async fn members_that_all_start_elsewhere_at_once_find_each_other_by_their_seeds() {
+    let mut members = ring(2, &quick()).await;
+    let ids = [members[0].identity().await, members[1].identity().await];
+    members.iter_mut().for_each(Member::kill);
+    // The other is not there yet when each of them starts: both remember addresses that nobody has any more.
+    let late = address();
+    members[0].start_elsewhere(StartKind::Return, &[late]);
+    members[0].serves().await;
+    members[1].address = late;
+    members[1].start(StartKind::Return, &[]);
+    for (member, other) in [(0, 1), (1, 0)] {
+        until("it sees the other", async || {
+            members[member].sees(&ids[other]).await == Some((RingStatus::Normal, Some(true)))
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
