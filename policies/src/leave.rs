@@ -373,8 +373,11 @@ fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent
     }
     if let Some(report) = world.live_report(name) {
         let told = told_to_end(report, intent);
+        // A database may end by itself once it has left; its launcher and pilot wait for this word in the pod of the leave,
+        // which may come to end only when others beyond the size have left as well. In a later pod there is nothing to end.
         let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
-            && !report.database.terminating;
+            && !report.database.terminating
+            && report.mesh.obeyed.as_ref() != Some(&(intent.operation.clone(), OrderName::Leave));
         if !told && !ended {
             return Ok(plan.act(
                 Act::Order {

@@ -1112,6 +1112,22 @@ fn a_size_that_was_raised_falls_when_all_beyond_it_have_left_one_after_the_other
 }
 
 #[test]
+fn one_whose_database_ended_by_itself_after_its_leave_is_told_to_end_before_the_next_leaves() {
+    // Its pod ends much later, when the size falls, and nobody would have a word for it then.
+    let mut world = healthy(&[0, 1, 2, 3, 4], 5);
+    leaving(&mut world, 4, 3, true);
+    world.claims.remove(&name(4));
+    record(&mut world).members.remove(&name(4));
+    let operation = OperationId::new("9-leave");
+    let left = pilot(&mut world, 4);
+    (left.database.phase, left.mesh.obeyed) = (DatabasePhase::Stopped, Some((operation.clone(), OrderName::Leave)));
+    retired(&mut world, 4, "9-leave");
+    assert!(matches!(plan(&world).act, Some(Act::Order { kind: OrderKind::EndAfterLeave, .. })), "{:?}", plan(&world));
+    pilot(&mut world, 4).mesh.obeyed = Some((operation, OrderName::EndAfterLeave));
+    assert!(matches!(intent_of(&plan(&world)), Some(IntentKind::Leave { leaver, .. }) if leaver == voter(3)));
+}
+
+#[test]
 fn a_size_that_a_user_sets_again_while_it_is_raised_is_raised_for_the_leaver_and_falls_back() {
     // As who applies a manifest again and again does. Its pod has ended, and the size is raised less than before.
     let mut world = healthy(&[0, 1, 2, 4], 3);

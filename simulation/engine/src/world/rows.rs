@@ -70,8 +70,24 @@ fn homes<'a>(row: u32, members: impl Iterator<Item = &'a DatabaseIdentity>) -> V
 }
 
 impl World {
-    /// All full members.
+    /// All full members. Who took its part over, and was ended before anybody heard of that, is none as long as it is down: no
+    /// ring has it, so others take from, and hand to, the members that would hold its part without it.
     pub(crate) fn full_members(&self) -> Vec<Member> {
+        let members = self.who_took_a_part_over();
+        let known = |member: &Member| {
+            let others = || members.iter().filter(|other| other.claim != member.claim);
+            others().next().is_none() || others().any(|other| self.knows_of(&other.claim, &member.identity))
+        };
+        let runs = |claim: &Uid| self.databases.processes.values().any(|process| process.claim == *claim);
+        members.iter().filter(|member| known(member) || runs(&member.claim)).cloned().collect()
+    }
+
+    /// Whether it has written down that this one is a member like itself.
+    fn knows_of(&self, claim: &Uid, identity: &DatabaseIdentity) -> bool {
+        self.volumes.get(claim).and_then(|v| v.data.as_ref()).is_some_and(|data| data.peers.contains(identity))
+    }
+
+    fn who_took_a_part_over(&self) -> Vec<Member> {
         let serving: BTreeMap<&Uid, &PilotName> = self
             .databases
             .processes
@@ -207,8 +223,8 @@ impl World {
         if runs || !data.is_full_member() || self.rows.gone.contains(claim) {
             return;
         }
-        let others = self.volumes.iter().filter(|(other, _)| *other != claim && !self.rows.gone.contains(*other));
-        if others.filter_map(|(_, v)| v.data.as_ref()).any(|other| other.peers.contains(&data.identity)) {
+        let mut others = self.volumes.keys().filter(|other| *other != claim && !self.rows.gone.contains(*other));
+        if others.any(|other| self.knows_of(other, &data.identity)) {
             let why = format!("{pod} moves the data of {} aside, which still owns its part", data.identity);
             self.oracle.broken(Rule::Data, why);
         }

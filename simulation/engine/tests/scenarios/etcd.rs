@@ -188,7 +188,7 @@ fn a_swarm_of_faults_on_etcd_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug on etcd, with what was wrong then.
-const MENDED: [(u64, &str); 3] = [
+const MENDED: [(u64, &str); 4] = [
     (
         1_795_786_039_000_090,
         "of several tries to take the Lease that nobody had answered the first had landed, and its time was counted from the last",
@@ -198,6 +198,10 @@ const MENDED: [(u64, &str); 3] = [
         "one of two left, its database ended by itself and its pod with it, before the other had recorded the leave",
     ),
     (3_656_970_752, "a joiner whose pod was ending got a vote, and half of the voters had no pod"),
+    (
+        1_795_848_150_001_216,
+        "one that had left under a raised size, and whose database ended by itself, waited in its pod for a word",
+    ),
 ];
 
 #[test]

@@ -56,7 +56,7 @@ fn a_swarm_of_faults_breaks_no_rule() {
 }
 
 /// Seeds that once showed a bug, with what was wrong then. They stay.
-const MENDED: [(u64, &str); 16] = [
+const MENDED: [(u64, &str); 17] = [
     (1003, "a Lease that somebody emptied was taken like one given back: two might change membership"),
     (1015, "the roster counted pilots that had never joined; data of a join given up half-way blocked its ordinal"),
     (1033, "a member that had left was started again and again, and its leave never ended"),
@@ -78,6 +78,10 @@ const MENDED: [(u64, &str); 16] = [
     (
         3_656_970_575,
         "a joiner took data from a member whose pod was scaled away: the join waited for it, its leave for the join",
+    ),
+    (
+        1_795_848_150_000_636,
+        "the judge's: a joiner that was ended before anybody heard that it had joined was counted among the copies",
     ),
 ];
 
