@@ -176,7 +176,12 @@ impl World {
         let members = self.full_members();
         let Some(own) = members.iter().find(|m| m.claim == claim) else { return false };
         let others: Vec<&Member> = members.iter().filter(|m| m.claim != claim).collect();
-        if others.iter().any(|m| m.serves_in.as_ref().is_none_or(|pod| !self.reaches(leaver, pod))) {
+        let away = |m: &&Member| m.serves_in.as_ref().is_none_or(|pod| !self.reaches(leaver, pod));
+        // Who has lost its disk is a member to the leaver still, and cannot be written to.
+        let lost =
+            |identity: &DatabaseIdentity| *identity != own.identity && !members.iter().any(|m| m.identity == *identity);
+        let known = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).map(|d| &d.peers);
+        if others.iter().any(away) || known.is_some_and(|peers| peers.iter().any(lost)) {
             return false;
         }
         let Some(rows) = self.volumes.get(&claim).and_then(|v| v.data.as_ref()).map(|d| d.rows.clone()) else {

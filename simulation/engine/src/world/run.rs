@@ -120,6 +120,29 @@ impl Options {
         }
     }
 
+    /// A run on a cluster that has been there for long, its power just back, and of which fewer members are wanted soon: faults
+    /// are rarer than in a storm in which hardly anybody ever gets to leave, or is restarted.
+    pub fn standing(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "standing");
+        let mut options = Self { prepared: true, ..Self::either(seed) };
+        let changes = |action: &Action| matches!(action, Action::Scale(_) | Action::Template(_));
+        let kept = chance.between(100, 500);
+        options.schedule.retain(|(_, action)| changes(action) || chance.happens(kept));
+        let fewer = u32::try_from(chance.between(2, u64::from(options.members))).unwrap_or(3);
+        options.schedule.push((chance.between(20_000, 120_000), Action::Scale(fewer)));
+        options.schedule.sort_by_key(|(at, _)| *at);
+        options
+    }
+
+    /// A run as `simulate` draws it: three in ten on a cluster that has been there for long.
+    pub fn drawn(seed: u64) -> Self {
+        if super::chance::Chance::of(seed, "founded or not").happens(300) {
+            Self::standing(seed)
+        } else {
+            Self::either(seed)
+        }
+    }
+
     /// A run in which a member of etcd is to leave and reaches nobody for a while, and two others are lost meanwhile: from
     /// then on its removal would cost the quorum.
     pub fn etcd_halved(seed: u64) -> Self {
