@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 /// One allocation that many hold. It compares by content, and at once where both are the same allocation: `Arc` does that
 /// for sized content only, and in a mesh of a thousand the same names and rings are compared all day.
-#[derive(Hash, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(transparent, bound(serialize = "T: Serialize", deserialize = "Arc<T>: Deserialize<'de>"))]
 pub struct Shared<T: ?Sized>(Arc<T>);
 
@@ -73,6 +74,12 @@ impl<T: ?Sized + Eq> PartialEq for Shared<T> {
 }
 
 impl<T: ?Sized + Eq> Eq for Shared<T> {}
+
+impl<T: ?Sized + Hash> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl<T: ?Sized + Ord> PartialOrd for Shared<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

@@ -368,7 +368,7 @@ impl World {
         let name = agent.name().clone();
         let known = agent.pilot.durable().identity.clone();
         let claim = agent.claim.clone();
-        if !self.pods.get(&name).is_some_and(|p| p.launcher.is_some()) {
+        if self.pods.get(&name).is_none_or(|p| p.launcher.is_none()) {
             return;
         }
         if let Some(process) = self.databases.processes.get(&name).filter(|p| p.claim == claim) {

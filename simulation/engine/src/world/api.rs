@@ -178,7 +178,7 @@ impl World {
             Body::List { items, .. } if self.options.planted.is_none() && response.is_success() => {
                 decode_items(&names, &call, items.iter().map(|item| &**item))
             }
-            Body::Object(body) if self.options.planted.is_none() => decode(&names, &call, status, &**body),
+            Body::Object(body) if self.options.planted.is_none() => decode(&names, &call, status, body),
             Body::List { .. } | Body::Object(_) | Body::Made(_) | Body::Watch(_) => {
                 let body = self.as_planted(&call, &from, wall, response.value());
                 decode(&names, &call, status, &body)
