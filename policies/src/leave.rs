@@ -186,10 +186,8 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
             );
         }
         PeersSay::Gone if will_not_come_up(phase) => {
-            if let Some(report) = report.filter(|_| !world.told_to_return.contains(name)) {
-                // Not for good: one that was killed while it announced that it had left may come up as a member again in this
-                // very moment, and then it has to serve before it can leave.
-                let kind = OrderKind::EndAndReturn;
+            if let Some(report) = report.filter(|r| !told_to_end(r, intent)) {
+                let kind = OrderKind::EndAfterLeave;
                 let pod = report.about.pod.clone();
                 let act = Act::Order { to: name.clone(), pod, operation: intent.operation.clone(), kind };
                 let fact =

@@ -1,5 +1,5 @@
-//! What every commit is tried with in simulated time: 2,000 seeds drawn from the commit, every plan of every workload, and
-//! clusters of 50, 200 and 1,000 members. The plans on etcd and a mass restart besides are in `cargo e2e --shard swarm`.
+//! What every commit is tried with in simulated time: 500 seeds drawn from the commit, every plan of every workload, and
+//! clusters of 50, 200 and 1,000 members. 2,000 seeds, the plans on etcd and a mass restart are in `cargo e2e --shard swarm`.
 
 use std::process::Command;
 

@@ -74,12 +74,15 @@ impl World {
     /// ring has it, so others take from, and hand to, the members that would hold its part without it.
     pub(crate) fn full_members(&self) -> Vec<Member> {
         let members = self.who_took_a_part_over();
-        let known = |member: &Member| {
-            let others = || members.iter().filter(|other| other.claim != member.claim);
-            others().next().is_none() || others().any(|other| self.knows_of(&other.claim, &member.identity))
-        };
         let runs = |claim: &Uid| self.databases.processes.values().any(|process| process.claim == *claim);
-        members.iter().filter(|member| known(member) || runs(&member.claim)).cloned().collect()
+        let counts = |member: &&Member| !self.is_unheard_of(&members, member) || runs(&member.claim);
+        members.iter().filter(counts).cloned().collect()
+    }
+
+    /// Whether there are others, and none of them has heard that this one is a member.
+    fn is_unheard_of(&self, members: &[Member], member: &Member) -> bool {
+        let others = || members.iter().filter(|other| other.claim != member.claim);
+        others().next().is_some() && !others().any(|other| self.knows_of(&other.claim, &member.identity))
     }
 
     /// Whether it has written down that this one is a member like itself.
@@ -214,10 +217,14 @@ impl World {
         }
     }
 
-    /// A member serves: whatever it handed over before, it owns its part.
+    /// A member serves: whatever it handed over before, it owns its part. One of which nobody had heard lacks what was written
+    /// while it was down: it is taken to be repaired at once, which is its user's to do.
     pub(crate) fn owns_its_part(&mut self, pod: &PilotName) {
-        if let Some(claim) = self.databases.processes.get(pod).map(|p| p.claim.clone()) {
-            self.has_handed_over(&claim, false);
+        let Some(claim) = self.databases.processes.get(pod).map(|p| p.claim.clone()) else { return };
+        self.has_handed_over(&claim, false);
+        let members = self.who_took_a_part_over();
+        if let Some(own) = members.iter().find(|m| m.claim == claim).filter(|own| self.is_unheard_of(&members, own)) {
+            self.rows_arrive(&own.identity);
         }
     }
 
