@@ -142,6 +142,8 @@ struct Word {
 /// A word of a pilot about another's silence is believed for so long: where a cut keeps a newer word from coming, the one
 /// from before it stands as long as the cut does.
 const EVIDENCE_HOLDS: u64 = 60_000;
+/// So long before a write, in milliseconds, what it was decided on may have been read: a request and its answer.
+const READ_BEFORE: u64 = 5_000;
 
 /// The judge of one run: the first broken rule ends it.
 #[derive(Debug, Clone)]
@@ -533,9 +535,10 @@ impl World {
         };
         let count = |roster: &[Voter]| roster.iter().filter(|v| v.name != id.name && witness(&v.name)).count();
         let enough = |roster: &[Voter]| count(roster) * 2 > roster.len();
-        // The roster it counts by is the one its front end shows.
-        let shown = self.broken.fronts.shown(self.now, by.name.ordinal().unwrap_or(0)).and_then(|as_of| as_of.record());
-        if !enough(&record.roster) && !shown.is_some_and(|shown| enough(&shown.roster)) {
+        // The roster it counts by is the one its front end shows, or showed when it was read: the record before the Lease.
+        let (ordinal, read) = (by.name.ordinal().unwrap_or(0), self.now.saturating_sub(READ_BEFORE));
+        let mut shown = [self.now, read].into_iter().filter_map(|at| self.broken.fronts.shown(at, ordinal)?.record());
+        if !enough(&record.roster) && !shown.any(|shown| enough(&shown.roster)) {
             let why = format!(
                 "{by} took the Lease of {holder}, renewed at {renewed} ms for {length} ms, while {} of {} pilots held \
                  that one silent",

@@ -93,7 +93,7 @@ fn seeds_that_once_showed_a_bug_show_none() {
 }
 
 /// Seeds of later runs, as `simulate` drew them then, with what was wrong.
-const MENDED_SINCE: [(u64, &str); 4] = [
+const MENDED_SINCE: [(u64, &str); 5] = [
     (
         3_051_690_345,
         "the judge's: who forgot a promise, the Lease deleted since, was held to a record that its front end did not show yet",
@@ -105,6 +105,10 @@ const MENDED_SINCE: [(u64, &str); 4] = [
     (
         3_656_970_575,
         "a joiner took data from a member whose pod was scaled away: the join waited for it, its leave for the join",
+    ),
+    (
+        4_133_399_345,
+        "the judge's: who read the record of a front end that lagged, and the Lease when it did no more, counted by the older roster",
     ),
     (
         1_795_848_150_000_636,
