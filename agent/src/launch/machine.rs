@@ -569,7 +569,11 @@ impl Machine {
         if let Some(leave) = &mut self.memory.leave {
             let printed = [end.stdout.trim_end(), end.stderr.trim_end()].join("\n");
             leave.last = Some((end.code, tail(printed.trim(), LEAVE_OUTPUT)));
-            leave.done = done;
+            // What its peers said holds, however the program ends.
+            leave.done |= done;
+            if !leave.done && self.memory.permission.is_none() {
+                self.memory.leave = None;
+            }
         }
         if done {
             self.leave_failures = 0;
@@ -814,13 +818,22 @@ impl Machine {
             Edit::Start { program, permission } => {
                 // A database that runs goes on leaving; one that has ended after its leave is asked for anew.
                 let ended = matches!(self.process, Process::Held | Process::Stopped | Process::Backoff { .. });
-                if ended && self.left() {
+                // A grant is for one member: whoever comes to be another here, or is not one yet, was granted nothing.
+                let earlier = memory.permission.as_ref().and_then(|given| given.identity.as_ref());
+                let another = permission.identity.is_none()
+                    || earlier.is_some_and(|earlier| permission.identity.as_ref() != Some(earlier));
+                if ended && (self.left() || another) {
                     memory.leave = None;
                 }
                 memory.program = Some(program.clone());
                 memory.permission = Some(permission.clone());
             }
-            Edit::Stop { .. } => memory.permission = None,
+            Edit::Stop { .. } => {
+                memory.permission = None;
+                // What was granted to it and is not done is taken back with it: told to run again, it is granted anew. A
+                // program that runs may still say that it is done.
+                memory.leave = memory.leave.filter(|leave| leave.done || self.leave_job.is_some());
+            }
             Edit::Leave(leave) => memory.leave = Some(leave.clone()),
             Edit::Left(leave) => {
                 if let Some(identity) = memory.permission.take().and_then(|given| given.identity)

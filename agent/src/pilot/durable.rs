@@ -51,10 +51,11 @@ pub struct Obeyed {
 const REMEMBERED: usize = 16;
 
 impl Durable {
-    /// Remembers an obeyed order.
+    /// Remembers an obeyed order. Who ends to return under the operation by which it was to leave is told anew to leave.
     pub fn obey(&mut self, obeyed: Obeyed) {
         let Obeyed { operation, order, pod, .. } = &obeyed;
-        self.obeyed.retain(|o| !(&o.operation == operation && o.order == *order && &o.pod == pod));
+        let undone = |o: &Obeyed| *order == OrderName::EndAndReturn && o.order == OrderName::Leave;
+        self.obeyed.retain(|o| !(&o.operation == operation && &o.pod == pod && (o.order == *order || undone(o))));
         self.obeyed.push(obeyed);
         let over = self.obeyed.len().saturating_sub(REMEMBERED);
         self.obeyed.drain(..over);

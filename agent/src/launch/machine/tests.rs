@@ -517,6 +517,46 @@ fn repeating_a_leave_neither_shortens_the_pause_nor_counts_again() {
 }
 
 #[test]
+fn a_grant_to_leave_ends_with_the_permission_it_was_given_beside() {
+    let mut world = World::new();
+    world.accepted(start("pod", Some("me")));
+    world.accepted(leave("op"));
+    world.program_ends(Purpose::Leave, 1);
+    world.accepted(Ask::DrainAndStop);
+    world.pass(20_000, true);
+    world.accepted(start("pod", Some("me")));
+    world.pass(20_000, true);
+    assert!(matches!(world.process(), ProcessState::Running { .. }));
+    assert!(world.programs.is_empty(), "it leaves again and nobody has granted it anew");
+    world.accepted(leave("op"));
+    assert_eq!(world.programs.values().collect::<Vec<_>>(), [&Purpose::Leave]);
+}
+
+#[test]
+fn a_member_that_begins_anew_in_a_pod_does_not_leave_by_the_grant_of_the_one_before() {
+    for identity in [None, Some("another")] {
+        let mut world = World::new();
+        world.accepted(start("pod", Some("me")));
+        world.accepted(leave("op"));
+        world.program_ends(Purpose::Leave, 1);
+        world.database_ends(Some(1), None);
+        world.accepted(start("pod", identity));
+        world.pass(20_000, true);
+        assert!(matches!(world.process(), ProcessState::Running { .. }));
+        assert!(world.programs.is_empty(), "{identity:?} leaves by the grant of the one before");
+    }
+    // Its own grant outlives a crash.
+    let mut world = World::new();
+    world.accepted(start("pod", Some("me")));
+    world.accepted(leave("op"));
+    world.program_ends(Purpose::Leave, 1);
+    world.database_ends(Some(1), None);
+    world.accepted(start("pod", Some("me")));
+    world.pass(20_000, true);
+    assert_eq!(world.programs.values().collect::<Vec<_>>(), [&Purpose::Leave]);
+}
+
+#[test]
 fn a_database_that_cannot_be_started_waits_like_one_that_died() {
     let mut world = World::new();
     world.unstartable = true;

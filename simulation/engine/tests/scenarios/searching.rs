@@ -117,16 +117,26 @@ const MENDED_SINCE: [(u64, &str); 5] = [
 ];
 
 /// Likewise of clusters that had been there for long.
-const MENDED_STANDING: [(u64, &str); 1] = [(
-    1_795_849_568_000_139,
-    "the model's: a leaver handed its part over although another had lost its disk, which it could not write to",
-)];
+const MENDED_STANDING: [(u64, &str); 2] = [
+    (
+        1_795_849_568_000_139,
+        "the model's: a leaver handed its part over although another had lost its disk, which it could not write to",
+    ),
+    (1_795_849_625_000_544, "killed while it announced that it had left, it was told to end for good as it came up again"),
+];
+
+/// Likewise as `simulate` draws them now.
+const MENDED_DRAWN: [(u64, &str); 2] = [
+    (4_133_398_392, "a launcher kept the grant to leave of the member before, and carried it out on the next in its pod"),
+    (4_133_399_215, "likewise"),
+];
 
 #[test]
 fn seeds_that_showed_a_bug_since_show_none() {
     let since = MENDED_SINCE.map(|(seed, fault)| (Options::either(seed), fault));
     let standing = MENDED_STANDING.map(|(seed, fault)| (Options::standing(seed), fault));
-    for (options, fault) in since.into_iter().chain(standing) {
+    let drawn = MENDED_DRAWN.map(|(seed, fault)| (Options::drawn(seed), fault));
+    for (options, fault) in since.into_iter().chain(standing).chain(drawn) {
         let outcome = run(options.clone());
         assert!(outcome.verdict.is_none(), "{fault}\n{}", report(&options, &outcome, 60));
     }
