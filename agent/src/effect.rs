@@ -61,6 +61,8 @@ pub enum LocalAct {
         identity: Option<DatabaseIdentity>,
         /// The cluster it belongs to: told by the coordinator's order, by the record, or remembered.
         cluster: Option<ClusterId>,
+        /// Whose part a joiner takes over, where that one's data is lost.
+        replaces: Option<DatabaseIdentity>,
     },
     /// Leave the database's cluster for good.
     Leave {

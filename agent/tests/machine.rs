@@ -220,6 +220,7 @@ impl Story {
                 identity: Some(identity()),
                 retired: false,
                 terminating: false,
+                approved: None,
             }))),
             Call::GetSet => Some(Answer::Set(self.set.then(|| SetFacts {
                 object: object("c", "set"),

@@ -135,6 +135,7 @@ fn add(world: &mut World, ordinal: u32) {
             identity: None,
             retired: false,
             terminating: false,
+            approved: None,
         },
     );
     let pilot = PilotFacts { liveness: Liveness::Live, report: Arc::new(report(ordinal)) };

@@ -2,10 +2,11 @@
 //!
 //! Level-triggered: nothing is remembered but the record, so a new coordinator carries on where the last one ended.
 
+use crate::join::Joining;
 use crate::plan::{Act, Decision, Plan, Rule};
 use crate::policy::Policy;
 use crate::world::{RecordFacts, World};
-use crate::{join, leave, marks, restart};
+use crate::{join, leave, marks, replace, restart};
 use humantime::format_duration;
 use protocol::record::{ClusterRecord, Condition, Intent, IntentKind};
 use protocol::report::OperationReport;
@@ -101,7 +102,14 @@ fn carry_on(mut plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, 
     }
     let mut plan = match &intent.kind {
         IntentKind::Form { founder } => join::carry_on_forming(plan, world, facts, intent, founder),
-        IntentKind::Join { .. } => join::carry_on(plan, world, facts, intent),
+        IntentKind::Join { joiner, move_aside, raised } => {
+            let joining = Joining { joiner, move_aside: move_aside.as_ref(), raised: *raised, replaces: None };
+            join::carry_on(plan, world, facts, intent, joining)
+        }
+        IntentKind::Replace { joiner, identity, raised } => {
+            let joining = Joining { joiner, move_aside: None, raised: *raised, replaces: Some(identity) };
+            join::carry_on(plan, world, facts, intent, joining)
+        }
         IntentKind::Leave { .. } => leave::carry_on(plan, limits, world, facts, intent),
         IntentKind::Restart { member, pod } => restart::carry_on(plan, limits, world, facts, member, pod),
     }?;
@@ -119,6 +127,10 @@ fn begin(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts) -> Deci
         return Ok(plan);
     }
     if let Some(plan) = marks::next(&plan, world, &facts.record)? {
+        return Ok(plan);
+    }
+    let plan = replace::begin(plan, world, facts)?;
+    if plan.act.is_some() || plan.holds_others_up {
         return Ok(plan);
     }
     let plan = leave::begin(plan, limits, world, facts)?;
@@ -159,7 +171,7 @@ pub(crate) fn open(record: &mut ClusterRecord, world: &World, kind: IntentKind) 
     let operation = record.name_operation(kind.word(), &kind.subject().name);
     record.next_operation += 1;
     record.intent = Some(Intent { operation, begun: world.epoch, kind });
-    record.conditions.retain(|c| c.kind != SIZE_REFUSED);
+    record.conditions.retain(|c| c.kind != SIZE_REFUSED && c.kind != replace::DATA_LOST);
 }
 
 /// Whether the record says already that this size was refused for this reason.

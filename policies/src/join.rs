@@ -8,6 +8,7 @@ use crate::peers::{
     strangers, without_pod_beyond_the_size,
 };
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::replace;
 use crate::world::{Outranked, RecordFacts, World};
 use protocol::database::{DatabasePhase, RingStatus, VolumeState};
 use protocol::id::{DatabaseIdentity, OperationId, PilotName, Uid, Voter};
@@ -57,12 +58,30 @@ pub(crate) fn carry_on_forming(
     Ok(order_start(plan, intent, &founder.name, report, kind, Rule::FoundOnce))
 }
 
+/// What a join and a replacement have in common: somebody starts as a new member.
+#[derive(Clone, Copy)]
+pub(crate) struct Joining<'a> {
+    /// Who.
+    pub(crate) joiner: &'a Voter,
+    /// This lies on its claim and is moved aside first.
+    pub(crate) move_aside: Option<&'a OldData>,
+    /// The size was raised for it.
+    pub(crate) raised: Option<Raised>,
+    /// Whose part it takes over, where that one's data is lost. That it is not wanted any more, or on another claim, gives no
+    /// such join up: the lost member would stay in the ring for ever.
+    pub(crate) replaces: Option<&'a DatabaseIdentity>,
+}
+
 /// A new member's start, until those who are members see it normal and up.
-pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &Intent) -> Decision {
+pub(crate) fn carry_on(
+    plan: Plan,
+    world: &World,
+    facts: &RecordFacts,
+    intent: &Intent,
+    joining: Joining<'_>,
+) -> Decision {
     let record = &facts.record;
-    let IntentKind::Join { joiner, move_aside, raised } = &intent.kind else {
-        return Ok(plan);
-    };
+    let Joining { joiner, move_aside, raised, replaces } = joining;
     let report = world.live_report(&joiner.name).filter(|r| r.about.claim.as_ref() == Some(&joiner.claim));
     let known = report.and_then(|r| r.database.identity.clone());
     let strange = strangers(world, record);
@@ -90,7 +109,7 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
                         if report.is_some() && !ends {
                             with_voter(r, joiner);
                         }
-                        close(r, world, *raised);
+                        close(r, world, raised);
                     },
                     Rule::PeersDecide,
                     fact,
@@ -103,12 +122,22 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
         let pod = world.pods.get(&joiner.name);
         let wanted = world.set.declared().contains(&joiner.name);
         let unseen = strange.is_empty() && most_have_told(world, record);
+        if pod.is_none() && !wanted && replaces.is_some() && unseen {
+            let Some(ordinal) = joiner.name.ordinal() else {
+                return Ok(plan.wait(&joiner.name, Rule::UnknownHolds, "its name carries no ordinal"));
+            };
+            let size = world.set.size_including(ordinal);
+            let target = world.set.object.target(world.epoch)?;
+            let fact =
+                format!("{} is being replaced: the size is raised back to {size} until that is done", joiner.name);
+            return Ok(plan.act(Act::Scale(target, size), &joiner.name, Rule::ReplaceByApproval, fact));
+        }
         if pod.is_none() && !wanted && unseen {
             return write(
                 plan,
                 world,
                 facts,
-                |r| close(r, world, *raised),
+                |r| close(r, world, raised),
                 Rule::JoinByGrant,
                 format!("{} is not wanted any more and no member sees it", joiner.name),
             );
@@ -129,19 +158,30 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
                 facts,
                 |r| {
                     r.members.insert(joiner.name.clone(), member);
-                    close(r, world, *raised);
+                    close(r, world, raised);
                 },
                 Rule::PeersDecide,
                 fact,
             );
         }
-        let claim_changed = world.claims.get(&joiner.name).is_some_and(|c| c.object.uid != joiner.claim);
-        if claim_changed && unseen {
+        let claim = world.claims.get(&joiner.name).map(|c| &c.object.uid).filter(|uid| **uid != joiner.claim);
+        if let (Some(claim), Some(identity), true) = (claim, replaces, unseen) {
+            let joiner = Voter { name: joiner.name.clone(), claim: claim.clone() };
+            let fact = format!("the claim of {} is another one now: {identity} is replaced there", joiner.name);
+            let change = |r: &mut ClusterRecord| {
+                without_voter(r, &joiner.name);
+                if let Some(intent) = &mut r.intent {
+                    intent.kind = IntentKind::Replace { joiner, identity: identity.clone(), raised };
+                }
+            };
+            return write(plan, world, facts, change, Rule::ReplaceByApproval, fact);
+        }
+        if claim.is_some() && unseen {
             return write(
                 plan,
                 world,
                 facts,
-                |r| close(r, world, *raised),
+                |r| close(r, world, raised),
                 Rule::JoinByGrant,
                 format!("the claim of {} is another one now and no member sees the old", joiner.name),
             );
@@ -150,7 +190,7 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
     };
     if report.database.phase == DatabasePhase::Serving || !report.database.wants_start {
         if report.database.phase != DatabasePhase::Serving
-            && let Some(plan) = bring_back(&plan, world, facts, joiner, *raised)?
+            && let Some(plan) = bring_back(&plan, world, facts, joiner, raised)?
         {
             return Ok(plan);
         }
@@ -167,15 +207,21 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
         ));
     }
     if let Some(why) = not_all_serving(world, record, None) {
-        if strange.is_empty()
+        let begun_by_nobody = strange.is_empty()
+            && replaces.is_none()
+            && !matches!(report.database.volume, Some(VolumeState::HoldsUnknown | VolumeState::Unreadable) | None);
+        if begun_by_nobody && let Some(lost) = replace::lost(world, record) {
+            let fact = format!("{} joins later: the data of {lost} is lost", joiner.name);
+            return write(plan, world, facts, |r| close(r, world, raised), Rule::JoinByGrant, fact);
+        }
+        if begun_by_nobody
             && let Some(gone) = record.members.keys().find(|name| without_pod_beyond_the_size(world, name))
-            && !matches!(report.database.volume, Some(VolumeState::HoldsUnknown | VolumeState::Unreadable) | None)
         {
             // Nothing has begun, and that one serves again only under a leave, which no other operation lets begin.
             let fact = format!("{} joins later: {gone} is beyond the size, and has to leave first", joiner.name);
-            return write(plan, world, facts, |r| close(r, world, *raised), Rule::JoinByGrant, fact);
+            return write(plan, world, facts, |r| close(r, world, raised), Rule::JoinByGrant, fact);
         }
-        if let Some(plan) = bring_back(&plan, world, facts, joiner, *raised)? {
+        if let Some(plan) = bring_back(&plan, world, facts, joiner, raised)? {
             return Ok(plan);
         }
         return Ok(plan.wait(&joiner.name, Rule::AllServing, why));
@@ -196,11 +242,17 @@ pub(crate) fn carry_on(plan: Plan, world: &World, facts: &RecordFacts, intent: &
             return Ok(plan.wait(&joiner.name, Rule::UnknownDataStays, why));
         }
         Some(VolumeState::Empty | VolumeState::Holds(_) | VolumeState::Begun(_) | VolumeState::Unreadable) | None => {
-            move_aside.clone()
+            move_aside.cloned()
         }
     };
-    let kind = OrderKind::Join { cluster: record.cluster.clone(), move_aside };
-    Ok(order_start(plan, intent, &joiner.name, report, kind, Rule::JoinByGrant))
+    let cluster = record.cluster.clone();
+    let (kind, rule) = match replaces {
+        None => (OrderKind::Join { cluster, move_aside }, Rule::JoinByGrant),
+        Some(identity) => {
+            (OrderKind::Replace { cluster, identity: identity.clone(), move_aside }, Rule::ReplaceByApproval)
+        }
+    };
+    Ok(order_start(plan, intent, &joiner.name, report, kind, rule))
 }
 
 /// A joiner takes its data from all members. One whose pod was scaled away meanwhile serves again only in a pod, and cannot
@@ -225,7 +277,9 @@ fn bring_back(
         // Whatever size stands here now was set by a user: it is what the size falls to in the end.
         let fact = format!("{} takes data from {missing}, whose pod has ended: it is brought back", joiner.name);
         let change = |r: &mut ClusterRecord| {
-            if let Some(Intent { kind: IntentKind::Join { raised, .. }, .. }) = &mut r.intent {
+            if let Some(IntentKind::Join { raised, .. } | IntentKind::Replace { raised, .. }) =
+                r.intent.as_mut().map(|intent| &mut intent.kind)
+            {
                 *raised = Some(needed);
             }
         };
@@ -276,18 +330,15 @@ fn cannot_return(world: &World, name: &PilotName, member: &MemberRecord) -> Opti
         return None;
     }
     match database.volume.as_ref()? {
-        VolumeState::Empty => Some((
-            Rule::UnknownHolds,
-            format!(
-                "its volume is empty although it is a member as {}: replacing it needs an approval",
-                member.identity
-            ),
-        )),
         VolumeState::Holds(found) if *found != member.identity => Some((
             Rule::UnknownDataStays,
             format!("its volume holds {found} although it is a member as {}", member.identity),
         )),
-        VolumeState::Holds(_) | VolumeState::HoldsUnknown | VolumeState::Begun(_) | VolumeState::Unreadable => None,
+        VolumeState::Empty
+        | VolumeState::Holds(_)
+        | VolumeState::HoldsUnknown
+        | VolumeState::Begun(_)
+        | VolumeState::Unreadable => None,
     }
 }
 
@@ -350,17 +401,7 @@ pub(crate) fn begin(mut plan: Plan, limits: Limits, world: &World, facts: &Recor
                 let fact = format!("{name} is a member and is heard again: it counts");
                 return write(plan, world, facts, |r| with_voter(r, &voter), Rule::OneAtATime, fact);
             }
-            if world.claims.get(name).is_some_and(|c| c.object.uid != member.claim) {
-                plan.note(
-                    Verdict::Refuse,
-                    name,
-                    Rule::UnknownHolds,
-                    format!(
-                        "its claim is another one than the one that holds {}: an approval would have to name both",
-                        member.identity
-                    ),
-                );
-            } else if let Some((rule, why)) = cannot_return(world, name, member) {
+            if let Some((rule, why)) = cannot_return(world, name, member) {
                 plan.note(Verdict::Refuse, name, rule, why);
             }
             continue;

@@ -4,6 +4,7 @@ use crate::decide::{Limits, open, record_refusal, refusal_is_recorded, settling,
 use crate::marks::{mark, without_voter};
 use crate::peers::{PeersSay, not_all_serving, peers_say, phase_word, replication, schema_unsettled, strangers};
 use crate::plan::{Act, ClaimMarks, Decision, Plan, Rule, Verdict};
+use crate::replace;
 use crate::world::{RecordFacts, World};
 use protocol::database::DatabasePhase;
 use protocol::id::{PilotName, Voter};
@@ -15,7 +16,9 @@ use protocol::report::Report;
 pub(crate) fn let_the_wanted_return(plan: &Plan, world: &World, record: &ClusterRecord) -> Option<Plan> {
     let leaving = record.intent.as_ref().map(|i| match &i.kind {
         IntentKind::Leave { leaver, .. } => Some(&leaver.name),
-        IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => None,
+        IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } | IntentKind::Replace { .. } => {
+            None
+        }
     });
     for name in world.set.declared() {
         if leaving.flatten() == Some(&name) || !world.pods.get(&name).is_some_and(|p| p.terminating) {
@@ -243,6 +246,13 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
             }
         };
         return write(plan, world, facts, change, rule, message.clone());
+    }
+    if !granted
+        && !raised
+        && let Some(lost) = replace::lost(world, record)
+    {
+        let fact = format!("{name} leaves later: the data of {lost} is lost");
+        return write(plan, world, facts, |r| r.intent = None, Rule::AllServing, fact);
     }
     let still_surplus = name.ordinal().is_some_and(|o| world.set.would_be_beyond(*size_after, o));
     if !granted && !raised && world.set.declared().contains(name) && still_surplus {

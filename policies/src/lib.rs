@@ -13,6 +13,7 @@ mod peers;
 pub mod plan;
 pub mod policy;
 pub mod reference;
+pub mod replace;
 mod restart;
 pub mod setting;
 pub mod world;

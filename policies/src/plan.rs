@@ -118,11 +118,13 @@ pub enum Rule {
     RollInBudget,
     /// A roll stops at members that do not come back.
     RollStops,
+    /// A member whose data is lost is replaced only where a person approves it, and all others hold their part.
+    ReplaceByApproval,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::FoundOnce,
         Self::OneAtATime,
         Self::AllServing,
@@ -142,6 +144,7 @@ impl Rule {
         Self::OneOldLease,
         Self::StampFirst,
         Self::UnknownHolds,
+        Self::ReplaceByApproval,
     ];
 
     /// The reason word of conditions and events, in PascalCase.
@@ -166,6 +169,7 @@ impl Rule {
             Self::OneOldLease => "OneOldLease",
             Self::StampFirst => "StampFirst",
             Self::UnknownHolds => "UnknownHolds",
+            Self::ReplaceByApproval => "ReplaceByApproval",
         }
     }
 }

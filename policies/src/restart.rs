@@ -7,6 +7,7 @@
 use crate::decide::{Limits, open, settling, write};
 use crate::peers::{PeersSay, away, peers_say, phase_word, replication};
 use crate::plan::{Act, Decision, Plan, Rule, Verdict};
+use crate::replace;
 use crate::world::{Outranked, PodFacts, RecordFacts, World};
 use protocol::database::DatabasePhase;
 use protocol::id::{PilotName, Uid, Voter};
@@ -167,6 +168,9 @@ pub(crate) fn carry_on(
     };
     if serves && heard.is_empty() {
         return end(plan, Rule::PeersDecide, format!("{name} serves in its new pod, and its peers see it"));
+    }
+    if replace::lost(world, record) == Some(name) {
+        return end(plan, Rule::ReplaceByApproval, format!("{name} has lost its data, and cannot come back"));
     }
     let broken = broken_on_the_present_template(world, record);
     if broken.contains(&name) {

@@ -4,7 +4,7 @@
 //! stamp is not above the writer's epoch. So a coordinator cannot build a write to something it has not read.
 
 use protocol::epoch::Epoch;
-use protocol::id::{ClusterId, DatabaseIdentity, PilotName, Uid};
+use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotName, Uid};
 use protocol::record::ClusterRecord;
 use protocol::report::Report;
 use protocol::view::Liveness;
@@ -170,6 +170,8 @@ pub struct ClaimFacts {
     pub retired: bool,
     /// It is being deleted.
     pub terminating: bool,
+    /// The operation that a person approves for it.
+    pub approved: Option<OperationId>,
 }
 
 /// The record as read.

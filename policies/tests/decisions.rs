@@ -172,7 +172,7 @@ fn add(world: &mut World, ordinal: u32, report: Report) {
     read.uid = claim(ordinal);
     world.claims.insert(
         name(ordinal),
-        ClaimFacts { object: read, cluster: None, identity: None, retired: false, terminating: false },
+        ClaimFacts { object: read, cluster: None, identity: None, retired: false, terminating: false, approved: None },
     );
     world.pilots.insert(name(ordinal), PilotFacts { liveness: Liveness::Live, report: Arc::new(report) });
 }
@@ -732,22 +732,6 @@ fn whoever_serves_although_its_join_was_given_up_is_recorded_as_the_member_that_
 }
 
 #[test]
-fn a_member_whose_volume_is_empty_is_held_with_a_reason() {
-    let mut world = healthy(&[0, 1, 2], 3);
-    let held = pilot(&mut world, 2);
-    held.database.phase = DatabasePhase::Held;
-    held.database.volume = Some(VolumeState::Empty);
-    held.database.wants_start = true;
-    held.ring = None;
-    let plan = plan(&world);
-    assert_eq!(plan.act, None);
-    assert!(
-        plan.reasons.iter().any(|r| r.subject == "c-2" && r.verdict == Verdict::Refuse && r.rule == Rule::UnknownHolds),
-        "{plan:?}"
-    );
-}
-
-#[test]
 fn a_joiner_whose_start_failed_is_ordered_again() {
     let mut world = healthy(&[0, 1, 2], 4);
     newcomer(&mut world, 3, VolumeState::Empty);
@@ -782,7 +766,7 @@ fn a_join_that_has_not_begun_makes_room_for_a_member_that_was_scaled_away_and_ha
 
 fn raised_for(record: &ClusterRecord) -> Option<Raised> {
     match &record.intent.as_ref()?.kind {
-        IntentKind::Join { raised, .. } => *raised,
+        IntentKind::Join { raised, .. } | IntentKind::Replace { raised, .. } => *raised,
         IntentKind::Form { .. } | IntentKind::Leave { .. } | IntentKind::Restart { .. } => None,
     }
 }
@@ -1234,4 +1218,184 @@ fn a_size_below_the_fewest_members_is_raised_back_with_the_rule_on_record_and_on
         let condition = record(&mut world).conditions.iter().find(|c| c.kind == SIZE_REFUSED).cloned();
         assert_eq!(condition.is_some_and(|c| c.reason == Rule::Bounds.word()), !leaves);
     }
+}
+
+/// Member 2 of three is there again on an empty volume, and the others see it down.
+fn with_a_lost_disk() -> World {
+    let mut world = healthy(&[0, 1, 2], 3);
+    newcomer(&mut world, 2, VolumeState::Empty);
+    marked(&mut world, 2);
+    for other in [0, 1] {
+        sees(&mut world, other, 2, |line| line.up = Some(false));
+    }
+    world
+}
+
+/// The claim carries what was written on it when its member joined.
+fn marked(world: &mut World, ordinal: u32) {
+    let claim = world.claims.get_mut(&name(ordinal)).expect("there");
+    claim.cluster = Some(ClusterId::new("k"));
+    claim.identity = Some(identity(ordinal));
+}
+
+fn approve(world: &mut World, operation: &str) {
+    world.claims.get_mut(&name(2)).expect("there").approved = Some(OperationId::new(operation));
+}
+
+fn replacement() -> IntentKind {
+    IntentKind::Replace { joiner: voter(2), identity: identity(2), raised: None }
+}
+
+#[test]
+fn a_lost_disk_is_told_in_the_record_with_what_a_person_may_do_and_nothing_else_is_done() {
+    let mut world = with_a_lost_disk();
+    written(&mut world);
+    let condition = record(&mut world).conditions.first().cloned().expect("told");
+    assert_eq!(condition.kind, "DataLost");
+    assert!(condition.message.contains("data-c-2 with pilotmesh.io/approve=9-replace-c-2"), "{}", condition.message);
+    assert_eq!(plan(&world).act, None, "it is told once");
+    assert_eq!(intent_of(&plan(&world)), None);
+}
+
+#[test]
+fn an_approval_names_the_operation_and_another_one_approves_nothing() {
+    let mut world = with_a_lost_disk();
+    written(&mut world);
+    for other in ["8-replace-c-2", "9-replace-c-1", "9-join-c-2", "true", ""] {
+        approve(&mut world, other);
+        assert_eq!(plan(&world).act, None, "{other}");
+    }
+    approve(&mut world, "9-replace-c-2");
+    assert_eq!(intent_of(&plan(&world)), Some(replacement()));
+}
+
+#[test]
+fn a_replacement_retires_the_lost_identity_in_the_write_that_opens_it() {
+    let mut world = with_a_lost_disk();
+    approve(&mut world, "9-replace-c-2");
+    written(&mut world);
+    let record = record(&mut world);
+    assert!(!record.members.contains_key(&name(2)));
+    let retired = record.retired.get(&identity(2)).expect("retired");
+    assert_eq!((&retired.claim, retired.operation.as_str()), (&claim(2), "9-replace-c-2"));
+    assert_eq!(record.roster, [voter(0), voter(1), voter(2)], "on its claim it is the voter it was");
+    assert!(record.conditions.is_empty());
+}
+
+#[test]
+fn a_replacement_on_another_claim_is_no_voter_before_it_has_joined() {
+    let mut world = with_a_lost_disk();
+    let other = Uid::new("another");
+    world.claims.get_mut(&name(2)).expect("there").object.uid = other.clone();
+    assert_eq!(plan(&world).act, None, "what lies on the other claim is not known yet");
+    pilot(&mut world, 2).about.claim = Some(other.clone());
+    approve(&mut world, "9-replace-c-2");
+    written(&mut world);
+    assert_eq!(record(&mut world).roster, [voter(0), voter(1)]);
+    assert_eq!(record(&mut world).retired.get(&identity(2)).map(|r| r.claim.clone()), Some(claim(2)));
+    let subject = record(&mut world).intent.as_ref().map(|i| i.kind.subject().clone());
+    assert_eq!(subject, Some(Voter { name: name(2), claim: other }));
+}
+
+#[test]
+fn nothing_is_replaced_while_anything_else_is_not_as_it_should_be() {
+    let refuses = |rule: Rule, change: fn(&mut World)| {
+        let mut world = with_a_lost_disk();
+        approve(&mut world, "9-replace-c-2");
+        change(&mut world);
+        assert!(waits_for(&plan(&world), rule), "{rule:?}: {:?}", plan(&world));
+    };
+    refuses(Rule::AllServing, |world| pilot(world, 1).database.phase = DatabasePhase::Starting);
+    refuses(Rule::AllServing, |world| sees(world, 0, 1, |line| line.up = Some(false)));
+    refuses(Rule::SchemaAgreed, |world| pilot(world, 1).database.schema_agreed = None);
+    refuses(Rule::PeersDecide, |world| sees(world, 0, 2, |line| line.up = Some(true)));
+    refuses(Rule::PeersDecide, |world| sees(world, 0, 2, |line| line.up = None));
+    refuses(Rule::ReplicasKeepHomes, one_copy);
+    refuses(Rule::UnknownHolds, |world| {
+        for ordinal in 0..3 {
+            pilot(world, ordinal).database.replication = None;
+        }
+    });
+    refuses(Rule::OneOldLease, |world| world.patience = true);
+    refuses(Rule::OneAtATime, |world| {
+        let mut lines = pilot(world, 0).ring.as_ref().expect("told").to_vec();
+        lines.push(RingMember { identity: identity(7), status: RingStatus::Joining, up: Some(true) });
+        pilot(world, 0).ring = Some(lines.into());
+    });
+}
+
+#[test]
+fn of_two_lost_disks_none_is_replaced_whatever_is_approved() {
+    let mut world = with_a_lost_disk();
+    newcomer(&mut world, 1, VolumeState::Empty);
+    marked(&mut world, 1);
+    approve(&mut world, "9-replace-c-2");
+    written(&mut world);
+    let message = record(&mut world).conditions.first().map(|c| c.message.clone()).expect("told");
+    assert!(message.contains("c-1 and c-2"), "{message}");
+    assert_eq!(plan(&world).act, None);
+}
+
+fn replacing() -> World {
+    let mut world = with_a_lost_disk();
+    approve(&mut world, "9-replace-c-2");
+    written(&mut world);
+    world
+}
+
+#[test]
+fn a_replacement_is_told_whose_part_it_takes_over_and_is_a_member_when_its_peers_see_it() {
+    let mut world = replacing();
+    let Some(Act::Order { to, kind, .. }) = plan(&world).act else { panic!("{:?}", plan(&world)) };
+    let cluster = ClusterId::new("k");
+    assert_eq!((to, kind), (name(2), OrderKind::Replace { cluster, identity: identity(2), move_aside: None }));
+    pilot(&mut world, 2).database.wants_start = false;
+    pilot(&mut world, 2).database.phase = DatabasePhase::Serving;
+    pilot(&mut world, 2).database.identity = Some(identity(5));
+    pilot(&mut world, 2).ring = Some(ring(&[0, 1, 5]).into());
+    assert_eq!(plan(&world).act, None, "it says so itself, and its peers do not");
+    for other in [0, 1] {
+        pilot(&mut world, other).ring = Some(ring(&[0, 1, 5]).into());
+    }
+    written(&mut world);
+    let record = record(&mut world);
+    assert_eq!(record.members.get(&name(2)).map(|m| m.identity.clone()), Some(identity(5)));
+    assert_eq!((&record.intent, record.roster.len()), (&None, 3));
+}
+
+#[test]
+fn a_replacement_is_not_given_up_because_its_pod_is_scaled_away_or_its_claim_is_another_one() {
+    let mut world = replacing();
+    world.set.replicas = 2;
+    let pod = world.pods.remove(&name(2));
+    assert!(matches!(&plan(&world).act, Some(Act::Scale(_, 3))), "{:?}", plan(&world));
+    world.set.replicas = 3;
+    world.pods.extend(pod.map(|pod| (name(2), pod)));
+    let other = Uid::new("another");
+    world.claims.get_mut(&name(2)).expect("there").object.uid = other.clone();
+    pilot(&mut world, 2).about.claim = Some(other.clone());
+    written(&mut world);
+    let again =
+        IntentKind::Replace { joiner: Voter { name: name(2), claim: other }, identity: identity(2), raised: None };
+    assert_eq!(record(&mut world).intent.as_ref().map(|i| i.kind.clone()), Some(again));
+}
+
+#[test]
+fn what_has_not_begun_gives_way_to_a_member_whose_data_is_lost() {
+    let mut world = with_a_lost_disk();
+    world.set.replicas = 4;
+    newcomer(&mut world, 3, VolumeState::Empty);
+    joining(&mut world, 3);
+    assert_eq!(rewritten(&plan(&world)).map(|r| r.intent.is_none()), Some(true));
+
+    let mut world = healthy(&[0, 1, 2, 3], 3);
+    newcomer(&mut world, 2, VolumeState::Empty);
+    leaving(&mut world, 3, 3, false);
+    assert_eq!(rewritten(&plan(&world)).map(|r| r.intent.is_none()), Some(true));
+
+    let mut world = with_a_lost_disk();
+    let pod = Uid::new("the old one");
+    let kind = IntentKind::Restart { member: voter(2), pod };
+    record(&mut world).intent = Some(Intent { operation: OperationId::new("9-restart"), begun: EPOCH, kind });
+    assert_eq!(rewritten(&plan(&world)).map(|r| r.intent.is_none()), Some(true));
 }

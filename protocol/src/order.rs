@@ -46,6 +46,15 @@ pub enum OrderKind {
     EndAfterLeave,
     /// Drain and end; this member is expected back on its claim.
     EndAndReturn,
+    /// Start as a new member that takes over the part of one whose data is lost.
+    Replace {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Whose part: it is retired, and its process can never run again.
+        identity: DatabaseIdentity,
+        /// As for [`OrderKind::Join`].
+        move_aside: Option<OldData>,
+    },
 }
 
 /// Data on a new member's volume that nobody needs any more. It is moved aside, never deleted.
@@ -73,7 +82,7 @@ impl std::fmt::Display for OldData {
 pub enum OrderName {
     /// See [`OrderKind::Found`].
     Found,
-    /// See [`OrderKind::Join`].
+    /// See [`OrderKind::Join`]; also [`OrderKind::Replace`], which is a join under an operation of its own.
     Join,
     /// See [`OrderKind::Leave`].
     Leave,
@@ -88,7 +97,7 @@ impl OrderKind {
     pub fn name(&self) -> OrderName {
         match self {
             Self::Found { .. } => OrderName::Found,
-            Self::Join { .. } => OrderName::Join,
+            Self::Join { .. } | Self::Replace { .. } => OrderName::Join,
             Self::Leave { .. } => OrderName::Leave,
             Self::EndAfterLeave => OrderName::EndAfterLeave,
             Self::EndAndReturn => OrderName::EndAndReturn,

@@ -109,6 +109,17 @@ pub enum IntentKind {
         /// Which of its pods: the one that has to go.
         pod: Uid,
     },
+    /// A member's data is lost, and a new member takes its part over under the same name, from those who hold copies. Never
+    /// without an approval: nobody else can tell that the old process will not come back.
+    Replace {
+        /// Who joins in its place.
+        joiner: Voter,
+        /// Whom it replaces: retired by the write that opens this.
+        identity: DatabaseIdentity,
+        /// As for a join.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raised: Option<Raised>,
+    },
 }
 
 /// A size that the coordinator set in the place of a smaller one. Any other size that is found is a user's.
@@ -125,7 +136,7 @@ impl IntentKind {
     pub fn subject(&self) -> &Voter {
         match self {
             Self::Form { founder } => founder,
-            Self::Join { joiner, .. } => joiner,
+            Self::Join { joiner, .. } | Self::Replace { joiner, .. } => joiner,
             Self::Leave { leaver, .. } => leaver,
             Self::Restart { member, .. } => member,
         }
@@ -138,6 +149,7 @@ impl IntentKind {
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Restart { .. } => "restart",
+            Self::Replace { .. } => "replace",
         }
     }
 }

@@ -145,5 +145,8 @@ fn meaning(rule: Rule) -> &'static str {
         Rule::OneOldLease => "what an earlier coordinator began may still run, so membership waits for one old lease",
         Rule::StampFirst => "every governed object carries the epoch before anything else is done",
         Rule::UnknownHolds => "what is not known is neither healthy nor gone",
+        Rule::ReplaceByApproval => {
+            "a member whose data is lost is replaced only where a person approves it, and all others hold their part"
+        }
     }
 }

@@ -57,6 +57,18 @@ pub trait Driver: Send + Sync {
     /// the driver may compare a look with the previous one.
     fn probe<'a>(&'a self, look: Look<'a>) -> BoxFuture<'a, DatabaseState>;
 
+    /// Where a member that is down was reached last, as one of these members of its cluster knows it: what a start that
+    /// [replaces](StartContext::replaces) it has to name. `None` where all of them were asked and none has it any more: the
+    /// replacement has taken its part over already.
+    ///
+    /// # Errors
+    /// When none has told it, and not all could be asked; with what was tried.
+    fn last_address<'a>(
+        &'a self,
+        identity: &'a DatabaseIdentity,
+        members: &'a [IpAddr],
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, String>>;
+
     /// The program that carries out one local step beside the running database.
     ///
     /// # Errors
@@ -90,6 +102,8 @@ pub struct StartContext {
     pub data_center: String,
     /// The rack (failure domain) of this member.
     pub rack: String,
+    /// Where the member was whose part a joiner takes over, because that one's data is lost.
+    pub replaces: Option<IpAddr>,
 }
 
 /// One look at a database: what the driver may use for it.
@@ -170,6 +184,15 @@ pub enum RenderError {
     )]
     NobodyToJoin {
         /// Who wanted to join.
+        address: IpAddr,
+    },
+    /// A replacement at the very address of whom it replaces.
+    #[error(
+        "{address} is the address of the member that is replaced, too, and its database would take over that one's retired \
+         identity with it: delete this pod, so that it gets another address"
+    )]
+    SameAddress {
+        /// Both.
         address: IpAddr,
     },
     /// An empty name, or one that the database cannot carry.

@@ -1,9 +1,10 @@
 //! Calls into HTTP and answers into facts. Decides nothing.
 
 use crate::kubernetes::call::{Answer, Call, EventContent, Failure, LeaseContent, LeaseFacts, OwnPod};
+use policies::replace::APPROVE;
 use policies::world::{ClaimFacts, ObjectRead, PodFacts, RecordFacts, ResourceVersion, SetFacts, Target, Template};
 use protocol::epoch::Epoch;
-use protocol::id::{ClusterId, DatabaseIdentity, PilotId, PilotName, Uid};
+use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, PilotName, Uid};
 use protocol::record::ClusterRecord;
 use protocol::time::Millis;
 use serde_json::{Value, json};
@@ -547,5 +548,6 @@ fn claim(body: &Value) -> Result<ClaimFacts, Failure> {
         identity: annotation(body, IDENTITY).map(DatabaseIdentity::new),
         retired: annotation(body, RETIRED) == Some("true"),
         terminating: body["metadata"]["deletionTimestamp"].is_string(),
+        approved: annotation(body, APPROVE).map(OperationId::new),
     })
 }

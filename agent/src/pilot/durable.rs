@@ -28,6 +28,8 @@ pub struct Durable {
     pub left: bool,
     /// The operation under which the data here was begun.
     pub begun_under: Option<OperationId>,
+    /// The identity, lost for good, whose part is taken over by that.
+    pub replaces: Option<DatabaseIdentity>,
     /// Orders obeyed, newest last.
     pub obeyed: Vec<Obeyed>,
     /// The roster it was last told.

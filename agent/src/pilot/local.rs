@@ -425,7 +425,10 @@ impl Pilot {
         // A granted leave may be over although nobody has written it down yet: then only peers know.
         let may_have_left = record.intent.as_ref().is_some_and(|intent| match &intent.kind {
             IntentKind::Leave { identity: leaver, granted, .. } => leaver == identity && *granted,
-            IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => false,
+            IntentKind::Form { .. }
+            | IntentKind::Join { .. }
+            | IntentKind::Restart { .. }
+            | IntentKind::Replace { .. } => false,
         });
         current && !may_have_left && !record.retired.contains_key(identity)
     }
@@ -535,7 +538,11 @@ impl Pilot {
         self.durable.pod = Some(self.setup.pod.clone());
         self.local.started = Some((role, identity.clone()));
         let cluster = self.durable.cluster.clone();
-        vec![self.local_effect(LocalAct::Start { role, identity, cluster })]
+        let replaces = match role {
+            StartAs::Joiner => self.durable.replaces.clone(),
+            StartAs::Founder | StartAs::Returner => None,
+        };
+        vec![self.local_effect(LocalAct::Start { role, identity, cluster, replaces })]
     }
 
     pub(crate) fn local_effect(&mut self, act: LocalAct) -> Effect {

@@ -6,7 +6,7 @@ use crate::effect::{Effect, LocalAct, StartAs};
 use policies::plan::{Reason, Rule, Verdict};
 use protocol::database::VolumeState;
 use protocol::epoch::Epoch;
-use protocol::id::{OperationId, PilotId, PilotName, Uid};
+use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, PilotName, Uid};
 use protocol::message::Message;
 use protocol::order::{OldData, Order, OrderKind, Outcome};
 use protocol::promise::{Promise, may_promise};
@@ -183,21 +183,14 @@ impl Pilot {
             OrderKind::Found { cluster } => {
                 self.durable.cluster = Some(cluster);
                 self.durable.begun_under = Some(order.operation);
+                self.durable.replaces = None;
                 effects.extend(self.start_effect(StartAs::Founder));
             }
             OrderKind::Join { cluster, move_aside } => {
-                self.durable.cluster = Some(cluster);
-                match move_aside.filter(|_| self.durable.begun_under.as_ref() != Some(&order.operation)) {
-                    Some(data) => {
-                        self.local.then_join = Some(order.operation.clone());
-                        let act = LocalAct::MoveAside { data, operation: order.operation };
-                        effects.push(self.local_effect(act));
-                    }
-                    None => {
-                        self.durable.begun_under = Some(order.operation);
-                        effects.extend(self.start_effect(StartAs::Joiner));
-                    }
-                }
+                effects.extend(self.join(cluster, order.operation, move_aside, None));
+            }
+            OrderKind::Replace { cluster, identity, move_aside } => {
+                effects.extend(self.join(cluster, order.operation, move_aside, Some(identity)));
             }
             OrderKind::Leave { .. } => {
                 let operation = order.operation;
@@ -218,11 +211,39 @@ impl Pilot {
         self.keep_then(effects);
     }
 
+    /// Starts as a new member, after what lies here has been moved aside.
+    fn join(
+        &mut self,
+        cluster: ClusterId,
+        operation: OperationId,
+        move_aside: Option<OldData>,
+        replaces: Option<DatabaseIdentity>,
+    ) -> Vec<Effect> {
+        self.durable.cluster = Some(cluster);
+        self.durable.replaces = replaces;
+        let begun = self.durable.begun_under.as_ref() == Some(&operation);
+        match move_aside.filter(|_| !begun) {
+            Some(data) => {
+                self.local.then_join = Some(operation.clone());
+                vec![self.local_effect(LocalAct::MoveAside { data, operation })]
+            }
+            None => {
+                if !begun {
+                    // Nothing lies here: whoever is remembered is not who will.
+                    self.durable.identity = None;
+                    self.durable.left = false;
+                }
+                self.durable.begun_under = Some(operation);
+                self.start_effect(StartAs::Joiner)
+            }
+        }
+    }
+
     /// Whether an order that was obeyed before means another try. A start may have failed, and a container may end more
     /// than once in the life of a pod. The others are kept at by this pilot itself, see `keep_at_orders`.
     fn is_to_be_done_again(&self, now: Timestamp, kind: &OrderKind) -> bool {
         match kind {
-            OrderKind::Found { .. } | OrderKind::Join { .. } => self.may_try_to_start(now),
+            OrderKind::Found { .. } | OrderKind::Join { .. } | OrderKind::Replace { .. } => self.may_try_to_start(now),
             OrderKind::EndAndReturn => self.may_try_to_drain(now),
             OrderKind::Leave { .. } | OrderKind::EndAfterLeave => false,
         }
@@ -246,7 +267,7 @@ impl Pilot {
                     Some(_) | None => Err("the volume is not known to be empty".to_owned()),
                 }
             }
-            OrderKind::Join { cluster, move_aside } => {
+            OrderKind::Join { cluster, move_aside } | OrderKind::Replace { cluster, move_aside, .. } => {
                 if self.durable.cluster.as_ref().is_some_and(|c| c != cluster) {
                     return Err("this volume belongs to another cluster".to_owned());
                 }

@@ -179,15 +179,20 @@ pub async fn act(
     launcher: &LauncherClient,
 ) -> Result<(), String> {
     let ask = match act {
-        LocalAct::Start { role, identity, cluster } => {
+        LocalAct::Start { role, identity, cluster, replaces } => {
             let cluster = cluster.ok_or("to which cluster this member belongs is not known yet")?;
             let kind = match role {
                 StartAs::Founder => StartKind::Found,
                 StartAs::Joiner => StartKind::Join,
                 StartAs::Returner => StartKind::Return,
             };
+            let replaces = match replaces {
+                Some(lost) => driver.last_address(&lost, &seeds).await?,
+                None => None,
+            };
             let context = StartContext {
                 kind,
+                replaces,
                 cluster_name: database_cluster_name(&place.cluster_name, &cluster),
                 address: place.address,
                 seeds,

@@ -64,6 +64,7 @@ impl Rig for RealCassandra {
             seeds: seeds.iter().map(|c| c.address).collect(),
             data_center: "dc1".into(),
             rack: "r1".into(),
+            replaces: None,
         };
         Member::new(Arc::new(Cassandra::new(settings)), context, base.join("cassandra.log"))
     }

@@ -147,6 +147,7 @@ fn settings(bytes: &[u8]) -> Outcome {
         seeds: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
         data_center: "dc1".to_owned(),
         rack: "rack1".to_owned(),
+        replaces: None,
     };
     let (left_out, program) = (driver.left_out(), driver.program(&context));
     let Ok(program) = program else {

@@ -81,7 +81,7 @@ pub fn join_opened<'a>(writes: &'a [RecordWrite], pod: &str) -> Option<&'a Recor
 /// Whether the record carries the intent of this pod's join.
 pub fn opens_join(record: &ClusterRecord, pod: &str) -> bool {
     record.intent.as_ref().is_some_and(|i| match &i.kind {
-        IntentKind::Join { joiner, .. } => joiner.name.as_str() == pod,
+        IntentKind::Join { joiner, .. } | IntentKind::Replace { joiner, .. } => joiner.name.as_str() == pod,
         IntentKind::Form { .. } | IntentKind::Leave { .. } | IntentKind::Restart { .. } => false,
     })
 }
@@ -102,7 +102,10 @@ pub fn leaves_opened(writes: &[RecordWrite], identity: &str) -> usize {
             IntentKind::Leave { identity: leaver, .. } => {
                 (leaver.as_str() == identity).then(|| i.operation.to_string())
             }
-            IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => None,
+            IntentKind::Form { .. }
+            | IntentKind::Join { .. }
+            | IntentKind::Restart { .. }
+            | IntentKind::Replace { .. } => None,
         })
     })
 }

@@ -28,6 +28,7 @@ impl Rig for Processes {
             seeds: seeds.iter().map(|c| c.address).collect(),
             data_center: "dc1".into(),
             rack: "r1".into(),
+            replaces: None,
         };
         self.addresses.push(context.address);
         let behaviour = Behaviour { replication: 2, ..quick() };

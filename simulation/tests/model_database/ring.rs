@@ -100,6 +100,7 @@ impl Member {
             seeds: seeds.iter().copied().map(IpAddr::V4).collect(),
             data_center: "dc1".into(),
             rack: "a".into(),
+            replaces: None,
         };
         let program = self.driver.program(&context).expect("renders");
         for (path, content) in &program.files {

@@ -1,6 +1,7 @@
 //! One client connection to one node: it asks what this node knows, and goes to no other.
 
 use super::rows::{Gossip, Keyspace, Local, Peer, Rows, Stream};
+use protocol::id::DatabaseIdentity;
 use scylla::client::PoolSize;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
@@ -87,6 +88,13 @@ impl Node {
         let (local, peers, gossip, keyspaces, streams) =
             tokio::try_join!(self.local(), self.peers(), self.gossip(), self.keyspaces(), self.streams())?;
         Ok(Rows { local, peers, gossip, keyspaces, streams })
+    }
+
+    /// Where this node knows a peer to be, or to have been.
+    pub(super) async fn address_of(&self, identity: &DatabaseIdentity) -> Result<Option<IpAddr>, CqlError> {
+        let peers = self.peers().await?;
+        let same = |peer: &Peer| peer.host_id.as_deref() == Some(identity.as_str());
+        Ok(peers.into_iter().find(same).map(|peer| peer.address))
     }
 
     async fn local(&self) -> Result<Local, CqlError> {

@@ -1,6 +1,7 @@
 //! Options of the Java machine.
 
 use super::settings::{Settings, Timing, text};
+use std::net::IpAddr;
 
 /// Packages that Cassandra 5.0 needs exported to it on Java 17.
 const EXPORTS: [&str; 9] = [
@@ -50,8 +51,12 @@ pub(super) fn modules() -> Vec<String> {
 }
 
 /// What every server gets, wherever its program comes from; the user's own come last.
-pub(super) fn common(settings: &Settings) -> Vec<String> {
+pub(super) fn common(settings: &Settings, replaces: Option<IpAddr>) -> Vec<String> {
     let mut options = Vec::new();
+    if let Some(address) = replaces {
+        // Counts for nothing once it is a member: a start after a crash says it again and changes nothing.
+        options.push(format!("-Dcassandra.replace_address_first_boot={address}"));
+    }
     if settings.frugal {
         for option in [
             // An image may have chosen another collector; two of them are refused.
@@ -84,7 +89,7 @@ pub(super) fn common(settings: &Settings) -> Vec<String> {
 }
 
 /// Everything a server from bare jars gets.
-pub(super) fn server(settings: &Settings) -> Vec<String> {
+pub(super) fn server(settings: &Settings, replaces: Option<IpAddr>) -> Vec<String> {
     let mut options = Vec::new();
     if let Some(heap) = &settings.heap {
         options.push(format!("-Xms{heap}"));
@@ -104,7 +109,7 @@ pub(super) fn server(settings: &Settings) -> Vec<String> {
     options.push(format!("-Dlogback.configurationFile={}", text(&settings.rendered("logback.xml"))));
     options.push("-Dcassandra-foreground=yes".to_owned());
     options.push(format!("-Dcassandra.jmx.local.port={}", settings.ports.jmx));
-    options.extend(common(settings));
+    options.extend(common(settings, replaces));
     options
 }
 
@@ -133,9 +138,9 @@ mod tests {
     fn waits_are_shortened_only_where_it_is_asked_for() {
         let mut settings = Settings::new(Run::Image { conf: "/c".into() }, "/v".into(), "/r".into());
         settings.frugal = true;
-        assert!(!server(&settings).iter().any(|o| o.contains("ring_delay")));
+        assert!(!server(&settings, None).iter().any(|o| o.contains("ring_delay")));
         settings.timing = Timing::Short;
-        assert!(server(&settings).iter().any(|o| o.contains("ring_delay_ms=6000")));
+        assert!(server(&settings, None).iter().any(|o| o.contains("ring_delay_ms=6000")));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use protocol::database::{DatabasePhase, DatabaseState, Disk, VolumeState};
 use protocol::id::DatabaseIdentity;
 use protocol::launcher::{DatabaseProgram, ProcessState, Program};
 use rows::Rows;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -233,6 +233,9 @@ impl Drop for Cassandra {
     }
 }
 
+/// So long one member is asked where another was.
+const LAST_ADDRESS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Asks by CQL: whether the door is open, and what was said.
 async fn ask(memory: &mut Memory, address: SocketAddr, deadline: Duration) -> (Door, Option<Rows>) {
     let ends = Instant::now() + deadline;
@@ -304,6 +307,30 @@ impl Driver for Cassandra {
 
     fn probe<'a>(&'a self, look: Look<'a>) -> BoxFuture<'a, DatabaseState> {
         Box::pin(self.look(look))
+    }
+
+    fn last_address<'a>(
+        &'a self,
+        identity: &'a DatabaseIdentity,
+        members: &'a [IpAddr],
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, String>> {
+        Box::pin(async move {
+            let mut unasked = Vec::new();
+            for member in members {
+                let at = SocketAddr::new(*member, self.settings.ports.native);
+                let asked = async { Node::open(at, LAST_ADDRESS_WITHIN).await?.address_of(identity).await };
+                match timeout(LAST_ADDRESS_WITHIN, asked).await {
+                    Ok(Ok(Some(address))) => return Ok(Some(address)),
+                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) => unasked.push(format!("{member}: {error}")),
+                    Err(_) => unasked.push(format!("{member} has not answered in time")),
+                }
+            }
+            if unasked.is_empty() && !members.is_empty() {
+                return Ok(None);
+            }
+            Err(format!("where {identity} was cannot be told, so it cannot be replaced yet: [{}]", unasked.join(", ")))
+        })
     }
 
     fn step(&self, step: &LocalStep) -> Result<Program, RenderError> {

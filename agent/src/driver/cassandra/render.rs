@@ -5,12 +5,16 @@ use super::{java, tools, yaml};
 use crate::driver::{RenderError, StartContext};
 use protocol::launcher::{DatabaseProgram, Program};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Files, and the programs that start, drain and leave.
 pub(super) fn program(settings: &Settings, context: &StartContext) -> Result<DatabaseProgram, RenderError> {
     check_name("the cluster's name", &context.cluster_name)?;
     check_name("the data centre", &context.data_center)?;
     check_name("the rack", &context.rack)?;
+    if context.replaces == Some(context.address) {
+        return Err(RenderError::SameAddress { address: context.address });
+    }
     let mut files = BTreeMap::new();
     let mut write = |file: &str, content: String| {
         files.insert(text(&settings.rendered(file)), content);
@@ -21,7 +25,7 @@ pub(super) fn program(settings: &Settings, context: &StartContext) -> Result<Dat
         Run::Jars { java, lib, jamm, server_archive, .. } => {
             write("logback.xml", LOGBACK.to_owned());
             write("logback-tools.xml", LOGBACK_TOOLS.to_owned());
-            let mut options = java::server(settings);
+            let mut options = java::server(settings, context.replaces);
             options.push(format!("-javaagent:{}", text(jamm)));
             if let Some(archive) = server_archive {
                 options.push(format!("-XX:SharedArchiveFile={}", text(archive)));
@@ -45,7 +49,7 @@ pub(super) fn program(settings: &Settings, context: &StartContext) -> Result<Dat
                 env: BTreeMap::new(),
             }
         }
-        Run::Image { conf } => image(settings, conf),
+        Run::Image { conf } => image(settings, conf, context.replaces),
     };
     Ok(DatabaseProgram { files, run, drain: tools::drain(settings), leave: tools::leave(settings) })
 }
@@ -74,9 +78,9 @@ export CASSANDRA_CONF="$conf"
 exec "$@"
 "#;
 
-fn image(settings: &Settings, conf: &std::path::Path) -> Program {
+fn image(settings: &Settings, conf: &std::path::Path, replaces: Option<IpAddr>) -> Program {
     let mut env = BTreeMap::new();
-    env.insert("JVM_EXTRA_OPTS".to_owned(), java::common(settings).join(" "));
+    env.insert("JVM_EXTRA_OPTS".to_owned(), java::common(settings, replaces).join(" "));
     env.insert("JMX_PORT".to_owned(), settings.ports.jmx.to_string());
     env.insert("CASSANDRA_LOG_DIR".to_owned(), text(&settings.config.join("logs")));
     if let Some(heap) = &settings.heap {
@@ -156,6 +160,7 @@ mod tests {
             seeds: Vec::new(),
             data_center: "dc1".into(),
             rack: "a".into(),
+            replaces: None,
         }
     }
 

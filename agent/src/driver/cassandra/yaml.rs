@@ -154,6 +154,7 @@ mod tests {
             seeds: seeds.iter().map(|s| s.parse().expect("address")).collect(),
             data_center: "dc1".into(),
             rack: "a".into(),
+            replaces: None,
         }
     }
 

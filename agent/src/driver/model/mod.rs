@@ -243,6 +243,14 @@ impl Driver for Model {
         Box::pin(self.look(look))
     }
 
+    fn last_address<'a>(
+        &'a self,
+        identity: &'a DatabaseIdentity,
+        _members: &'a [IpAddr],
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, String>> {
+        Box::pin(async move { Err(format!("{identity} cannot be replaced: the model database has no replacement")) })
+    }
+
     fn step(&self, step: &LocalStep) -> Result<Program, RenderError> {
         match step {
             LocalStep::ReloadSeeds(context) => {
@@ -279,6 +287,7 @@ mod tests {
             seeds: seeds.iter().map(|s| s.parse().expect("address")).collect(),
             data_center: "dc1".into(),
             rack: "a".into(),
+            replaces: None,
         }
     }
 

@@ -9,6 +9,7 @@ use protocol::database::{DatabasePhase, DatabaseState, VolumeState};
 use protocol::id::DatabaseIdentity;
 use protocol::launcher::{DatabaseProgram, Program};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::time::sleep;
@@ -83,6 +84,14 @@ impl Driver for InProcess {
             self.world.tell(format_args!("{}#{} sees {:?}", self.life.pod, self.life.number, seen.phase));
             seen
         })
+    }
+
+    fn last_address<'a>(
+        &'a self,
+        identity: &'a DatabaseIdentity,
+        _members: &'a [IpAddr],
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, String>> {
+        Box::pin(async move { Err(format!("{identity} cannot be replaced here")) })
     }
 
     fn step(&self, _step: &LocalStep) -> Result<Program, RenderError> {

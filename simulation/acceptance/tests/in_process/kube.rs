@@ -275,7 +275,7 @@ impl Kube {
                     false => Err(format!("{name} founds without an intent that names it")),
                 }
             }
-            (None, Start::Joiner(_) | Start::Added(..)) => {
+            (None, Start::Joiner(_) | Start::Added(..) | Start::Replacer(..)) => {
                 let named = |kind: &IntentKind| matches!(kind, IntentKind::Join { joiner, .. } if joiner.name == *name);
                 match intent.is_some_and(|intent| named(&intent.kind)) {
                     true => Ok(()),
@@ -286,12 +286,13 @@ impl Kube {
             (Some(data), Start::Returner(_)) if !data.bootstrapped => {
                 Err(format!("{name} names itself as a seed and has never been a full member"))
             }
-            (Some(data), Start::Founder | Start::Joiner(_) | Start::Returner(_) | Start::Added(..)) => {
-                match record.is_some_and(|record| record.retired.contains_key(&data.identity)) {
-                    true => Err(format!("{name} starts on data that is retired")),
-                    false => Ok(()),
-                }
-            }
+            (
+                Some(data),
+                Start::Founder | Start::Joiner(_) | Start::Returner(_) | Start::Added(..) | Start::Replacer(..),
+            ) => match record.is_some_and(|record| record.retired.contains_key(&data.identity)) {
+                true => Err(format!("{name} starts on data that is retired")),
+                false => Ok(()),
+            },
         }
     }
 

@@ -241,7 +241,7 @@ impl World {
         let (all, serving) = (agent.gossip.databases(false), agent.gossip.databases(true));
         self.tell(format!("{id} acts on its member: {act:?}"));
         let ask = match act {
-            LocalAct::Start { role, identity, cluster: _ } => {
+            LocalAct::Start { role, identity, cluster: _, replaces } => {
                 self.permitted.insert(pod.clone());
                 let role = planted::role(self.options.planted, role);
                 match (self.options.database, role) {
@@ -251,14 +251,12 @@ impl World {
                     (Kind::Etcd, StartAs::Founder | StartAs::Returner)
                     | (Kind::Ring, StartAs::Founder | StartAs::Joiner | StartAs::Returner) => {}
                 }
-                let mut argv = vec![
-                    match role {
-                        StartAs::Founder => "founder",
-                        StartAs::Joiner => "joiner",
-                        StartAs::Returner => "returner",
-                    }
-                    .to_owned(),
-                ];
+                let mut argv = match (role, replaces) {
+                    (StartAs::Joiner, Some(lost)) => vec!["replacer".to_owned(), lost.to_string()],
+                    (StartAs::Joiner, None) => vec!["joiner".to_owned()],
+                    (StartAs::Founder, _) => vec!["founder".to_owned()],
+                    (StartAs::Returner, _) => vec!["returner".to_owned()],
+                };
                 match role {
                     StartAs::Founder => {}
                     StartAs::Joiner if serving.is_empty() => {
@@ -306,7 +304,10 @@ impl World {
         let intent = record.as_ref().and_then(|record| record.intent.as_ref());
         let leaves = intent.is_some_and(|intent| match &intent.kind {
             IntentKind::Leave { leaver, granted, .. } => leaver.name == *name && *granted,
-            IntentKind::Form { .. } | IntentKind::Join { .. } | IntentKind::Restart { .. } => false,
+            IntentKind::Form { .. }
+            | IntentKind::Join { .. }
+            | IntentKind::Restart { .. }
+            | IntentKind::Replace { .. } => false,
         });
         if !leaves && self.pods.get(name).is_some_and(|pod| pod.dies.is_none()) {
             self.oracle.broken(Rule::Local, format!("{name} stops its database although its pod is not told to end"));

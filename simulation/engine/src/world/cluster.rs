@@ -277,6 +277,15 @@ impl Cluster {
         }
     }
 
+    /// A person annotates a claim.
+    pub fn annotate_claim(&mut self, now: u64, claim: &str, key: &str, value: &str) {
+        if let Some(object) = self.api.store().get(KindId::CLAIMS, NAMESPACE, claim) {
+            let mut object = Value::clone(object);
+            object["metadata"]["annotations"][key] = json!(value);
+            let _changed_meanwhile = self.api.update(time(now), "user", KindId::CLAIMS, object);
+        }
+    }
+
     /// Somebody takes every annotation off the set, its pods and its claims.
     pub fn strip(&mut self, now: u64) {
         for kind in [KindId::STATEFUL_SETS, KindId::PODS, KindId::CLAIMS] {

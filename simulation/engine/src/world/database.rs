@@ -89,6 +89,8 @@ pub enum Start {
     Returner(Vec<Seed>),
     /// As the member of this identity, which the others have added already.
     Added(DatabaseIdentity, Vec<Seed>),
+    /// With these members as seeds, to take over the part of this one, whose data is lost.
+    Replacer(DatabaseIdentity, Vec<Seed>),
 }
 
 /// Where a process stands.
@@ -323,7 +325,11 @@ impl Databases {
                     process.say(now, RingStatus::Normal);
                     return Some(Turn::Serving);
                 }
-                let (Start::Joiner(seeds) | Start::Returner(seeds) | Start::Added(_, seeds)) = &process.start else {
+                let (Start::Joiner(seeds)
+                | Start::Returner(seeds)
+                | Start::Added(_, seeds)
+                | Start::Replacer(_, seeds)) = &process.start
+                else {
                     return None;
                 };
                 let seed = seeds.iter().filter(|s| reaches(s)).find_map(|s| {
@@ -339,6 +345,12 @@ impl Databases {
                     // Other bootstrapping, leaving or moving nodes detected.
                     return Some(Turn::Exit(4));
                 }
+                if let Some(lost) = process.replaces()
+                    && seed.ring.get(lost).is_some_and(|line| line.grew.is_some_and(|at| now < at + DOWN_AFTER))
+                {
+                    // Cannot replace a live node.
+                    return Some(Turn::Exit(5));
+                }
                 process.merge(now, &seed.ring.clone());
                 process.stage = Stage::Joining(now + length);
                 process.say(now, RingStatus::Joining);
@@ -349,6 +361,12 @@ impl Databases {
                 process.bootstrapped = true;
                 process.stage = Stage::Serving;
                 process.say(now, RingStatus::Normal);
+                let lost = process.replaces().cloned();
+                if let Some(line) = lost.and_then(|lost| process.ring.get_mut(&lost)) {
+                    // What it says of itself says this of the other, wherever it is heard.
+                    line.status = RingStatus::Left;
+                    line.version = now + 1;
+                }
                 Some(Turn::Joined)
             }
             Stage::Leaving(until) if now >= until => Some(Turn::HandsOver),
@@ -422,7 +440,16 @@ impl Process {
     /// The others that it knows as full members, up or down.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &DatabaseIdentity> {
         let owns = |line: &Line| matches!(line.status, RingStatus::Normal | RingStatus::Shutdown);
-        self.ring.iter().filter(move |(identity, line)| **identity != self.identity && owns(line)).map(|(i, _)| i)
+        let other = |identity: &DatabaseIdentity| *identity != self.identity && self.replaces() != Some(identity);
+        self.ring.iter().filter(move |(identity, line)| other(identity) && owns(line)).map(|(i, _)| i)
+    }
+
+    /// Whose part it takes over.
+    fn replaces(&self) -> Option<&DatabaseIdentity> {
+        match &self.start {
+            Start::Replacer(lost, _) => Some(lost),
+            Start::Founder | Start::Joiner(_) | Start::Returner(_) | Start::Added(..) => None,
+        }
     }
 
     fn say(&mut self, now: u64, status: RingStatus) {

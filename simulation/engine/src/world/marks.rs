@@ -69,6 +69,10 @@ pub(crate) const MOVED_ASIDE: &str = "old data is moved aside";
 pub(crate) const RESCUED: &str = "a user gives a quorum back";
 /// A member waits for a person.
 pub(crate) const TO_A_PERSON: &str = "something is left to a person";
+/// A person approves that a lost member is replaced.
+pub(crate) const APPROVED: &str = "a person approves a replacement";
+/// A lost member has been replaced.
+pub(crate) const REPLACED: &str = "a lost member is replaced";
 /// A client finds no quorum.
 pub(crate) const NO_QUORUM: &str = "a client finds no quorum";
 
@@ -78,7 +82,7 @@ pub(crate) const CORE: &str = "all but a core is broken for good";
 /// No operation is under way.
 pub(crate) const AT_REST: &str = "rest";
 /// What may be under way.
-const DURING: [&str; 6] = [AT_REST, "founding", "form", "join", "leave", "restart"];
+const DURING: [&str; 7] = [AT_REST, "founding", "form", "join", "leave", "restart", "replace"];
 
 /// A kind of fault while something is under way.
 pub(crate) fn during(family: &str, what: &str) -> String {
@@ -109,7 +113,7 @@ impl Marks {
     }
 }
 
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
     CORE,
     OUTRANKED,
     TAKEN_EARLY,
@@ -119,5 +123,7 @@ const OTHERS: [&str; 10] = [
     MOVED_ASIDE,
     RESCUED,
     TO_A_PERSON,
+    APPROVED,
+    REPLACED,
     NO_QUORUM,
 ];

@@ -619,6 +619,7 @@ impl World {
                 }
             }
             Action::LoseVolume(ordinal) => self.lose_volume(*ordinal),
+            Action::Approve => self.approve(),
             Action::LoseMemory(ordinal) => self.ruin_memory(*ordinal, false),
             Action::RollBackMemory(ordinal) => self.ruin_memory(*ordinal, true),
             Action::StaleReads(whom, length) => {

@@ -438,7 +438,7 @@ impl Oracle {
                 }
                 let named = record
                     .and_then(|r| r.intent.as_ref())
-                    .is_some_and(|i| matches!(&i.kind, IntentKind::Join { joiner, .. } if joiner.name.as_str() == pod));
+                    .is_some_and(|i| matches!(&i.kind, IntentKind::Join { joiner, .. } | IntentKind::Replace { joiner, .. } if joiner.name.as_str() == pod));
                 if !named {
                     self.broken(Rule::Intent, format!("{pod} starts as a new member without an intent that names it"));
                 }

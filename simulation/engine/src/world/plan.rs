@@ -74,7 +74,7 @@ impl Step {
             Call::CreateRecord(_) => Some(Self::RecordMade),
             Call::ReplaceRecord(_, record) => Some(match record.intent.as_ref().map(|i| &i.kind) {
                 Some(IntentKind::Form { .. }) => Self::RecordMade,
-                Some(IntentKind::Join { .. }) => Self::JoinIntent,
+                Some(IntentKind::Join { .. } | IntentKind::Replace { .. }) => Self::JoinIntent,
                 Some(IntentKind::Leave { granted: false, .. }) => Self::LeaveIntent,
                 Some(IntentKind::Leave { granted: true, .. }) => Self::LeaveGranted,
                 Some(IntentKind::Restart { .. }) => Self::RestartIntent,

@@ -46,6 +46,9 @@ pub struct Options {
     pub core: bool,
     /// The cluster is there already, all of it powered off: its pods, claims, record and data.
     pub prepared: bool,
+    /// A person looks now and then, and approves what the record asks for. On a ring only: a lost member of etcd is replaced
+    /// by nobody.
+    pub approves: bool,
     /// The database of its members.
     pub database: Kind,
 }
@@ -76,6 +79,7 @@ impl Options {
             budget: None,
             core: false,
             prepared: false,
+            approves: false,
             database: Kind::Ring,
         }
     }
@@ -134,13 +138,12 @@ impl Options {
         options
     }
 
-    /// A run as `simulate` draws it: three in ten on a cluster that has been there for long.
+    /// A run as `simulate` draws it: three in ten on a cluster that has been there for long, and half of
+    /// them with a person who approves what is asked for.
     pub fn drawn(seed: u64) -> Self {
-        if super::chance::Chance::of(seed, "founded or not").happens(300) {
-            Self::standing(seed)
-        } else {
-            Self::either(seed)
-        }
+        let founded = super::chance::Chance::of(seed, "founded or not").happens(300);
+        let options = if founded { Self::standing(seed) } else { Self::either(seed) };
+        Self { approves: super::chance::Chance::of(seed, "approves").happens(500), ..options }
     }
 
     /// A run in which a member of etcd is to leave and reaches nobody for a while, and two others are lost meanwhile: from

@@ -17,6 +17,10 @@ impl World {
                 let identity = DatabaseIdentity::new(words.next().cloned().unwrap_or_default());
                 Start::Added(identity, words.filter_map(|w| seed(w)).collect())
             }
+            Some("replacer") => {
+                let lost = DatabaseIdentity::new(words.next().cloned().unwrap_or_default());
+                Start::Replacer(lost, words.filter_map(|w| seed(w)).collect())
+            }
             Some("joiner") => Start::Joiner(words.filter_map(|w| seed(w)).collect()),
             Some(_) | None => Start::Returner(words.filter_map(|w| seed(w)).collect()),
         };
@@ -148,6 +152,9 @@ impl World {
                 Turn::Joined => {
                     if let Some(identity) = self.databases.processes.get(&name).map(|p| p.identity.clone()) {
                         self.rows_arrive(&identity);
+                        if self.databases.processes.get(&name).is_some_and(|p| matches!(p.start, Start::Replacer(..))) {
+                            self.marks.mark(marks::REPLACED);
+                        }
                         if self.broken_joins.remove(&identity) {
                             self.marks.mark(marks::JOINS_ANEW);
                         }

@@ -64,6 +64,8 @@ pub enum Action {
     FailMove(u32),
     /// The disk with this pod's volume is lost; the claim stays.
     LoseVolume(u32),
+    /// A person approves what the record asks for.
+    Approve,
     /// What this pilot reads of the API stands still: the front end that it reads through has lost touch.
     StaleReads(Whom, u64),
     /// The API's own store has no quorum: everybody reads what was so then, and nothing can be written.
@@ -95,6 +97,7 @@ impl Action {
             Self::HangDatabase(..) => "hang",
             Self::FailMove(_) => "move",
             Self::LoseVolume(_) => "disk",
+            Self::Approve => "approval",
             Self::ApiOutage(_) => "outage",
             Self::ApiFates(..) => "fates",
             Self::HoldWrite(..) => "held",

@@ -8,6 +8,7 @@ use agent::event::Event;
 use agent::launch::accounts::Accounts;
 use agent::launch::memory::Memory;
 use agent::pilot::durable::Durable;
+use policies::replace::{APPROVE, DATA_LOST};
 use protocol::database::VolumeState;
 use protocol::id::{DatabaseIdentity, PilotName, Uid};
 use protocol::record::IntentKind;
@@ -111,6 +112,20 @@ impl World {
         }
     }
 
+    /// A person reads what the record says of lost data, and does as it is told there.
+    pub(crate) fn approve(&mut self) {
+        let Some(record) = self.cluster.record() else { return };
+        let Some(condition) = record.conditions.iter().find(|c| c.kind == DATA_LOST) else { return };
+        let words: Vec<&str> = condition.message.split([' ', ',']).collect();
+        let claim = words.windows(2).find(|pair| pair[0] == "claim").map(|pair| pair[1]);
+        let operation = words.iter().find_map(|word| word.strip_prefix(APPROVE)?.strip_prefix('='));
+        if let (Some(claim), Some(operation), Kind::Ring) = (claim, operation, self.options.database) {
+            self.cluster.annotate_claim(self.now, claim, APPROVE, operation);
+            self.tell(format!("a person approves {operation}"));
+            self.marks.mark(marks::APPROVED);
+        }
+    }
+
     /// What a driver sees of a volume without a running database: the identity is only what the pilot remembers.
     pub(crate) fn volume_state(&self, claim: &Uid, known: Option<DatabaseIdentity>) -> VolumeState {
         let retired = |d: &&Data| self.options.planted == Some(Planted::RetiredIsEmpty) && d.decommissioned;
@@ -143,7 +158,10 @@ impl World {
         }
         let stranger = self.databases.processes.values().find_map(|p| {
             let mut lost = self.lost_identities.iter();
-            lost.find(|i| p.knows(i) && !record.members.values().any(|m| m.identity == **i))
+            let known = |i: &DatabaseIdentity| {
+                record.retired.contains_key(i) || record.members.values().any(|m| m.identity == *i)
+            };
+            lost.find(|i| p.knows(i) && !known(i))
         });
         if let Some(identity) = stranger {
             // It owned data when its disk was lost, and the record had not come to know it: somebody has to remove it.
@@ -160,7 +178,9 @@ impl World {
         }
         match record.intent.as_ref().map(|i| &i.kind) {
             Some(IntentKind::Form { founder }) => forgotten(&founder.name, &founder.claim),
-            Some(IntentKind::Join { joiner, .. }) => forgotten(&joiner.name, &joiner.claim),
+            Some(IntentKind::Join { joiner, .. } | IntentKind::Replace { joiner, .. }) => {
+                forgotten(&joiner.name, &joiner.claim)
+            }
             Some(IntentKind::Leave { .. } | IntentKind::Restart { .. }) => None,
             // Its join was given up meanwhile: nothing says under which operation that data was begun.
             None => self

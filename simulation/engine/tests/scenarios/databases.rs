@@ -54,6 +54,30 @@ fn f38_a_member_whose_disk_is_lost_is_never_started_empty_and_waits_for_a_person
 }
 
 #[test]
+fn f38_a_member_whose_disk_is_lost_is_replaced_once_a_person_approves_it() {
+    for seed in 0..5 {
+        let mut world = founded(1_430 + seed, 3);
+        let before = world.identities();
+        world.act(&Action::LoseVolume(1));
+        pass(&mut world, 120_000);
+        assert_eq!(world.database_starts().get("db-1"), Some(&0), "not before");
+        world.act(&Action::Approve);
+        at_rest(&mut world, 900_000);
+        let record = world.kubernetes().record().unwrap();
+        assert_eq!(record.members.len(), 3);
+        assert!(record.conditions.iter().all(|c| c.kind != "DataLost"), "{:?}", record.conditions);
+        let after = world.identities();
+        let differ: Vec<_> = before.iter().filter(|(name, identity)| after.get(*name) != Some(*identity)).collect();
+        assert_eq!(differ.len(), 1, "{before:?} {after:?}");
+        assert!(record.retired.keys().any(|identity| before.values().any(|i| i == identity.as_str())));
+        // It goes on like any other cluster.
+        world.act(&Action::Scale(4));
+        at_rest(&mut world, 900_000);
+        assert_eq!(size(&world), 4);
+    }
+}
+
+#[test]
 fn f39_of_two_lost_disks_neither_is_started_empty() {
     let mut world = founded(144, 3);
     world.act(&Action::LoseVolume(0));

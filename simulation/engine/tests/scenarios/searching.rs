@@ -122,12 +122,18 @@ const MENDED_STANDING: [(u64, &str); 2] = [
         1_795_849_568_000_139,
         "the model's: a leaver handed its part over although another had lost its disk, which it could not write to",
     ),
-    (1_795_849_625_000_544, "killed while it announced that it had left, it was told to end for good as it came up again"),
+    (
+        1_795_849_625_000_544,
+        "killed while it announced that it had left, it was told to end for good as it came up again",
+    ),
 ];
 
 /// Likewise as `simulate` draws them now.
 const MENDED_DRAWN: [(u64, &str); 2] = [
-    (4_133_398_392, "a launcher kept the grant to leave of the member before, and carried it out on the next in its pod"),
+    (
+        4_133_398_392,
+        "a launcher kept the grant to leave of the member before, and carried it out on the next in its pod",
+    ),
     (4_133_399_215, "likewise"),
 ];
 

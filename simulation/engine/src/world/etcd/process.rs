@@ -34,7 +34,9 @@ impl World {
             (None, Start::Added(identity, _)) => identity.clone(),
             (None, Start::Founder) => self.begin_cluster(pod, claim),
             // It has no directory and nobody has added it: it will find that out.
-            (None, Start::Joiner(_) | Start::Returner(_)) => DatabaseIdentity::new(format!("nobody-{pod}")),
+            (None, Start::Joiner(_) | Start::Returner(_) | Start::Replacer(..)) => {
+                DatabaseIdentity::new(format!("nobody-{pod}"))
+            }
         };
         self.judge_directory(pod, claim);
         let process = Process {
@@ -159,7 +161,9 @@ impl World {
                 (Stage::Joining(self.now + length), Turn::Joining)
             }
             // Who founds has its directory from the first moment on.
-            Start::Founder | Start::Joiner(_) | Start::Returner(_) => return Some(Turn::Exit(NEVER_ADDED)),
+            Start::Founder | Start::Joiner(_) | Start::Returner(_) | Start::Replacer(..) => {
+                return Some(Turn::Exit(NEVER_ADDED));
+            }
         };
         let data = Data::new(identity, Some(Directory { cluster: self.etcd.cluster?, entries: 0 }));
         self.volumes.get_mut(&claim)?.data = Some(data);
