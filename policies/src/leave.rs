@@ -189,10 +189,8 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
             );
         }
         PeersSay::Gone if will_not_come_up(phase) => {
-            if let Some(report) = report.filter(|_| !world.told_to_return.contains(name)) {
-                // Not for good: one that was killed while it announced that it had left may come up as a member again in this
-                // very moment, and then it has to serve before it can leave.
-                let kind = OrderKind::EndAndReturn;
+            if let Some(report) = report.filter(|r| !told_to_end(r, intent)) {
+                let kind = OrderKind::EndAfterLeave;
                 let pod = report.about.pod.clone();
                 let act = Act::Order { to: name.clone(), pod, operation: intent.operation.clone(), kind };
                 let fact =
@@ -302,9 +300,10 @@ pub(crate) fn carry_on(plan: Plan, limits: Limits, world: &World, facts: &Record
     ))
 }
 
-/// A database that has left refuses to start again: its launcher, which has not heard of that, tries and tries.
+/// A database that has left refuses to start again: its launcher, which has not heard of that, tries and tries. One that starts
+/// just now may come up as a member as well: it was killed while it announced that it had left.
 fn will_not_come_up(phase: Option<DatabasePhase>) -> bool {
-    matches!(phase, Some(DatabasePhase::Starting | DatabasePhase::Restarting | DatabasePhase::CrashLooping))
+    matches!(phase, Some(DatabasePhase::Restarting | DatabasePhase::CrashLooping))
 }
 
 fn told_to_end(report: &Report, intent: &Intent) -> bool {
@@ -387,10 +386,9 @@ fn finish(plan: Plan, limits: Limits, world: &World, facts: &RecordFacts, intent
         let told = told_to_end(report, intent);
         // A database may end by itself once it has left; its launcher and pilot wait for this word in the pod of the leave,
         // which may come to end only when others beyond the size have left as well. In a later pod there is nothing to end.
-        let in_this_pod = report.mesh.obeyed.as_ref().is_some_and(|(operation, _)| *operation == intent.operation);
         let ended = matches!(report.database.phase, DatabasePhase::Held | DatabasePhase::Stopped)
             && !report.database.terminating
-            && !in_this_pod;
+            && report.mesh.obeyed.as_ref() != Some(&(intent.operation.clone(), OrderName::Leave));
         if !told && !ended {
             return Ok(plan.act(
                 Act::Order {

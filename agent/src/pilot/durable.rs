@@ -53,11 +53,10 @@ pub struct Obeyed {
 const REMEMBERED: usize = 16;
 
 impl Durable {
-    /// Remembers an obeyed order. Who ends to return under the operation by which it was to leave is told anew to leave.
+    /// Remembers an obeyed order.
     pub fn obey(&mut self, obeyed: Obeyed) {
         let Obeyed { operation, order, pod, .. } = &obeyed;
-        let undone = |o: &Obeyed| *order == OrderName::EndAndReturn && o.order == OrderName::Leave;
-        self.obeyed.retain(|o| !(&o.operation == operation && &o.pod == pod && (o.order == *order || undone(o))));
+        self.obeyed.retain(|o| !(&o.operation == operation && o.order == *order && &o.pod == pod));
         self.obeyed.push(obeyed);
         let over = self.obeyed.len().saturating_sub(REMEMBERED);
         self.obeyed.drain(..over);

@@ -237,7 +237,7 @@ impl Pilot {
         if self.memory_is_older() { None } else { self.durable.last_obeyed(&self.setup.pod) }
     }
 
-    fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.launcher.as_ref().is_some_and(|s| matches!(s.process, ProcessState::Running { .. }))
     }
 

@@ -4,7 +4,7 @@ use super::durable::Obeyed;
 use super::{FRESH_ORDER, Pilot};
 use crate::effect::{Effect, LocalAct, StartAs};
 use policies::plan::{Reason, Rule, Verdict};
-use protocol::database::VolumeState;
+use protocol::database::{DatabasePhase, VolumeState};
 use protocol::epoch::Epoch;
 use protocol::id::{ClusterId, DatabaseIdentity, OperationId, PilotId, PilotName, Uid};
 use protocol::message::Message;
@@ -297,6 +297,23 @@ impl Pilot {
                     Err(format!("this member is not {identity}"))
                 }
             }
+            // Who has left runs and says so, or does not run. One that was killed while it announced that it had left comes up
+            // as a member: that it is a full one again is for its peers to hear, and then it leaves anew.
+            OrderKind::EndAfterLeave if self.runs() && !self.durable.left => match self.database.phase {
+                DatabasePhase::Held
+                | DatabasePhase::Starting
+                | DatabasePhase::Joining
+                | DatabasePhase::Serving
+                | DatabasePhase::Restarting
+                | DatabasePhase::CrashLooping
+                | DatabasePhase::Stopped
+                | DatabasePhase::JoinFailed => Err("its database runs, and may come up as a member".to_owned()),
+                DatabasePhase::Unknown
+                | DatabasePhase::Leaving
+                | DatabasePhase::Left
+                | DatabasePhase::Draining
+                | DatabasePhase::Unresponsive => Ok(()),
+            },
             OrderKind::EndAfterLeave | OrderKind::EndAndReturn => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use simulation::sandbox::distribution::{Progress, ensure_cassandra};
 use simulation::sandbox::engine::{Database, Options, Sandbox};
 use simulation::sandbox::layout::Layout;
 use simulation::story::{
-    Stage, StoryError, coordinators, deaths, founding, membership, outages, returns, roll, rows, steps,
+    Stage, StoryError, coordinators, deaths, founding, membership, outages, replacement, returns, roll, rows, steps,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +26,7 @@ const FIRST: &[Story] = &[
     ("nobody_founds_while_one_declared_member_has_not_answered", |s| Box::pin(founding::founding_waits(s))),
     ("three_members_form_one_after_the_other", |s| Box::pin(steps::form(s, 3))),
     ("rows_are_written_from_here_to_the_end", |s| Box::pin(rows::write(s))),
+    ("a_member_whose_volume_is_lost_is_replaced_once_a_person_approves_it", |s| Box::pin(replacement::lost_volume(s))),
     ("a_killed_database_is_back_locally_at_once", |s| Box::pin(steps::kill_database(s, "cassandra-1"))),
     ("a_killed_database_is_back_also_without_api_and_without_its_agent", |s| Box::pin(deaths::kill_database_alone(s))),
     ("a_fourth_member_joins_by_grant", |s| Box::pin(steps::scale(s, 4))),

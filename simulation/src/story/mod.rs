@@ -8,6 +8,7 @@ pub mod founding;
 pub mod membership;
 pub mod observer;
 pub mod outages;
+pub mod replacement;
 pub mod returns;
 pub mod roll;
 pub mod rows;

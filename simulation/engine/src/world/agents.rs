@@ -14,7 +14,6 @@ use protocol::id::{ClusterId, Generation, PilotId, PilotName, Uid};
 use protocol::launcher::{Ask, DatabaseProgram, Program, StartPermission};
 use protocol::message::Message;
 use protocol::promise::Promise;
-use protocol::record::IntentKind;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// One life of one agent's process, whatever its name.
@@ -298,18 +297,9 @@ impl World {
         self.after(1, Happening::Ask(life, None, Box::new(Ask::DrainAndStop)));
     }
 
-    /// S-LOCAL: a database is stopped only with its pod, or under its leave: one that is started in vain once it has left.
+    /// S-LOCAL: a database is stopped only with its pod.
     fn judge_stop(&mut self, name: &PilotName) {
-        let record = self.cluster.record();
-        let intent = record.as_ref().and_then(|record| record.intent.as_ref());
-        let leaves = intent.is_some_and(|intent| match &intent.kind {
-            IntentKind::Leave { leaver, granted, .. } => leaver.name == *name && *granted,
-            IntentKind::Form { .. }
-            | IntentKind::Join { .. }
-            | IntentKind::Restart { .. }
-            | IntentKind::Replace { .. } => false,
-        });
-        if !leaves && self.pods.get(name).is_some_and(|pod| pod.dies.is_none()) {
+        if self.pods.get(name).is_some_and(|pod| pod.dies.is_none()) {
             self.oracle.broken(Rule::Local, format!("{name} stops its database although its pod is not told to end"));
         }
     }

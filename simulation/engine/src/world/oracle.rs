@@ -45,7 +45,7 @@ pub enum Rule {
     Data,
     /// C-DRAIN: a leave is over only when others hold what the leaver held.
     Left,
-    /// S-LOCAL: no pilot stops a database whose pod is not told to end and whose leave is not granted, and none starts in a pod without its pilot's word.
+    /// S-LOCAL: no pilot stops a database whose pod is not told to end, and none starts in a pod without its pilot's word.
     Local,
     /// S-QUIET: a cluster at rest is left alone.
     Quiet,

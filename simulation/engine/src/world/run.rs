@@ -138,11 +138,26 @@ impl Options {
         options
     }
 
-    /// A run as `simulate` draws it: three in ten on a cluster that has been there for long, and half of
-    /// them with a person who approves what is asked for.
+    /// The same, and a member loses its disk instead of fewer being wanted; a person approves that it is replaced.
+    pub fn losing(seed: u64) -> Self {
+        let mut chance = super::chance::Chance::of(seed, "losing");
+        let mut options = Self { approves: true, database: Kind::Ring, ..Self::standing(seed) };
+        let of_ring = |action: &Action| !matches!(action, Action::CutMemberCall(_));
+        options.schedule.retain(|(_, action)| of_ring(action) && chance.happens(700));
+        let whose = u32::try_from(chance.below(u64::from(options.members))).unwrap_or(0);
+        options.schedule.push((chance.between(20_000, 120_000), Action::LoseVolume(whose)));
+        options.schedule.sort_by_key(|(at, _)| *at);
+        options
+    }
+
+    /// A run as `simulate` draws it: three in ten on a cluster that has been there for long, one in ten on one that loses a
+    /// member's disk; and half of all with a person who approves what is asked for.
     pub fn drawn(seed: u64) -> Self {
-        let founded = super::chance::Chance::of(seed, "founded or not").happens(300);
-        let options = if founded { Self::standing(seed) } else { Self::either(seed) };
+        let options = match super::chance::Chance::of(seed, "founded or not").below(1_000) {
+            0..300 => Self::standing(seed),
+            300..400 => return Self::losing(seed),
+            _ => Self::either(seed),
+        };
         Self { approves: super::chance::Chance::of(seed, "approves").happens(500), ..options }
     }
 
