@@ -79,6 +79,9 @@ pub(super) fn common(settings: &Settings, replaces: Option<IpAddr>) -> Vec<Strin
                 "-Dcassandra.superuser_setup_delay_ms=0",
                 "-Dcassandra.skip_wait_for_gossip_to_settle=0",
                 "-Dcassandra.shutdown_announce_in_ms=100",
+                // A replacement waits for one of these before it takes over, so that it would hear of whom it replaces
+                // if that one lived. Stock is 60 s.
+                "-Dcassandra.broadcast_interval_ms=1000",
             ] {
                 options.push(option.to_owned());
             }

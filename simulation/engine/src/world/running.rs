@@ -1,6 +1,7 @@
 //! The databases' processes: how each starts, goes on, leaves and ends.
 
 use super::database::{BrokenOff, Databases, Kind, Process, Seed, Stage, Start, Turn, seed};
+use super::volumes::Volume;
 use super::{Happening, World, marks};
 use agent::launch::machine::{self, End, Job};
 use protocol::id::{DatabaseIdentity, PilotName};
@@ -163,12 +164,12 @@ impl World {
                 Turn::HandsOver if self.hand_rows_over(&name) => self.databases.announce(self.now, &name),
                 Turn::HandsOver => self.break_off(&name),
                 Turn::Left => {
-                    let stay = self
-                        .volumes
-                        .values()
-                        .filter_map(|volume| volume.data.as_ref())
-                        .filter(|d| d.is_full_member())
-                        .count();
+                    // Who has lost its disk since was a member when the leave was granted.
+                    let stays = |volume: &&Volume| match &volume.data {
+                        Some(data) => data.is_full_member(),
+                        None => volume.lost,
+                    };
+                    let stay = self.volumes.values().filter(stays).count();
                     if stay < super::database::REPLICATION as usize {
                         self.oracle.broken(super::oracle::Rule::Copies, format!("{name} left and {stay} members stay"));
                     }
