@@ -1,6 +1,6 @@
 //! The step machine of one pilot, one story each: events in, effects out.
 
-use agent::effect::{Effect, LocalAct};
+use agent::effect::{Effect, LocalAct, StartAs};
 use agent::event::{CallId, Event};
 use agent::kubernetes::call::{Answer, Call, Failure, LeaseContent, LeaseFacts};
 use agent::pilot::durable::{Durable, Obeyed};
@@ -768,6 +768,41 @@ fn a_join_ordered_twice_while_it_is_under_way_starts_once() {
     assert!(story.wants_start());
     story.is_ordered(3, "2-join-c-0", join);
     assert_eq!(story.acts_are(Ok(())).len(), 1);
+}
+
+#[test]
+fn a_replacement_is_a_joiner_that_names_whom_it_replaces_and_is_nobody_it_was_before() {
+    // The database's folder was lost, and what its pilot remembers was not.
+    let mut story = Story::beside(member(), status(ProcessState::Held));
+    story.tell(Event::Volume(VolumeState::Empty));
+    let replace = OrderKind::Replace { cluster: ClusterId::new("k"), identity: identity(), move_aside: None };
+    story.is_ordered(1, "2-replace-c-0", replace);
+    let acts = story.acts_are(Ok(()));
+    let [LocalAct::Start { role: StartAs::Joiner, identity: None, replaces, .. }] = acts.as_slice() else {
+        panic!("{acts:?}");
+    };
+    assert_eq!(replaces, &Some(identity()));
+    assert_eq!(story.pilot.durable().identity, None);
+    // The next one that joins on this volume replaces nobody.
+    let mut next = Story::beside(story.pilot.durable().clone(), status(ProcessState::Held));
+    next.tell(Event::Volume(VolumeState::Empty));
+    next.is_ordered(2, "3-join-c-0", OrderKind::Join { cluster: ClusterId::new("k"), move_aside: None });
+    let acts = next.acts_are(Ok(()));
+    assert!(matches!(acts.as_slice(), [LocalAct::Start { role: StartAs::Joiner, replaces: None, .. }]), "{acts:?}");
+}
+
+#[test]
+fn a_member_whose_database_may_come_up_refuses_to_end_for_good() {
+    let told = |process: LauncherStatus, phase: DatabasePhase| {
+        let mut story = Story::beside(member(), process);
+        story.tell(Event::Database(Box::new(DatabaseState::bare(phase))));
+        story.is_ordered(1, "2-leave-c-0", OrderKind::EndAfterLeave);
+        story.acts_are(Ok(())).iter().any(|act| matches!(act, LocalAct::EndAfterLeave { .. }))
+    };
+    assert!(!told(running(), DatabasePhase::Starting));
+    assert!(!told(running(), DatabasePhase::Serving));
+    assert!(told(running(), DatabasePhase::Left));
+    assert!(told(status(ProcessState::Held), DatabasePhase::Held));
 }
 
 #[test]

@@ -154,15 +154,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 
 /// An image as the database's own project publishes it.
 fn stock_cassandra(volume: PathBuf, config: PathBuf, client_port: u16) -> Settings {
-    Settings {
-        run: Run::Image { conf: PathBuf::from("/etc/cassandra") },
-        volume,
-        config,
-        ports: Ports { native: client_port, ..Ports::default() },
-        heap: None,
-        timing: Timing::default(),
-        frugal: false,
-        overrides: None,
-        jvm_options: Vec::new(),
-    }
+    let ports = Ports { native: client_port, ..Ports::default() };
+    Settings { ports, ..Settings::new(Run::Image { conf: PathBuf::from("/etc/cassandra") }, volume, config) }
 }

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 struct RealCassandra {
+    /// The folder with the role's name and password, where clients are asked for them.
+    credentials: Option<PathBuf>,
     home: CassandraHome,
     folder: PathBuf,
     /// Loopback addresses of this run only, so that two runs do not meet.
@@ -57,6 +59,7 @@ impl Rig for RealCassandra {
         settings.heap = Some("256M".into());
         settings.timing = Timing::Short;
         settings.frugal = true;
+        settings.credentials.clone_from(&self.credentials);
         let context = StartContext {
             kind,
             cluster_name: "conformance".into(),
@@ -100,7 +103,7 @@ async fn rig(folder: &Folder, story: u8) -> RealCassandra {
         .expect("Cassandra is at hand");
     let pid = std::process::id();
     let network = [16 + 8 * story + u8::try_from(pid % 8).expect("small"), u8::try_from(pid / 8 % 256).expect("small")];
-    RealCassandra { home, folder: folder.path().to_owned(), network }
+    RealCassandra { credentials: None, home, folder: folder.path().to_owned(), network }
 }
 
 /// The folder of one run. One that failed is left to be looked at.
@@ -248,6 +251,55 @@ async fn acknowledged_rows_survive_a_death_a_move_and_a_leave_that_was_cut_off()
     assert_eq!(read.missing, Vec::<u64>::new());
     println!("resident memory of this test: {}", resident());
     for member in [&mut first, &mut third] {
+        member.end(Signal::TERM).await.expect("ends");
+    }
+}
+
+/// With passwords on: what the driver sees as the stock superuser, as a role of its own with the rights that the documentation
+/// names, after that role's password has changed, and with a wrong one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_asks_for_a_password_is_looked_at_as_the_mounted_role() {
+    let _alone = ONE_CLUSTER.lock().await;
+    let folder = folder();
+    let secret = folder.path().join("secret");
+    std::fs::create_dir_all(&secret).expect("folder");
+    let mounted = |username: &str, password: &str| {
+        std::fs::write(secret.join("username"), username).expect("written");
+        std::fs::write(secret.join("password"), password).expect("written");
+    };
+    mounted("cassandra", "cassandra");
+    let mut rig = rig(&folder, 2).await;
+    rig.credentials = Some(secret.clone());
+    let mut first = rig.member(0, StartKind::Found, &[]);
+    first.start().expect("starts");
+    let founded = first.wait_for(DatabasePhase::Serving, BOOT).await.expect("founds");
+    let at = SocketAddr::new(first.context().address, Ports::default().native);
+    let nobody = SessionBuilder::new().known_node_addr(at).build().await;
+    assert!(nobody.is_err(), "somebody may connect without a password");
+    let superuser =
+        SessionBuilder::new().known_node_addr(at).user("cassandra", "cassandra").build().await.expect("a session");
+    for statement in
+        ["CREATE ROLE pilot WITH PASSWORD = 'first' AND LOGIN = true", "GRANT SELECT ON KEYSPACE system_views TO pilot"]
+    {
+        superuser.query_unpaged(statement, &[]).await.expect("the superuser may");
+    }
+    mounted("pilot", "first\n");
+    let mut second = rig.member(1, StartKind::Join, &[first.context()]);
+    second.start().expect("starts");
+    let joined = second.wait_for(DatabasePhase::Serving, BOOT).await.expect("joins");
+    assert_eq!(joined.ring.as_deref().map(<[_]>::len), Some(2), "{joined:?}");
+    assert!(joined.schema_agreed.is_some() && joined.replication.is_some(), "{joined:?}");
+    superuser.query_unpaged("ALTER ROLE pilot WITH PASSWORD = 'second'", &[]).await.expect("the superuser may");
+    mounted("pilot", "second");
+    // A driver of a later life of the pilot, at the same database.
+    let later = rig.member(1, StartKind::Return, &[first.context()]);
+    let lost = founded.identity.expect("an identity");
+    let known = later.driver().last_address(&lost, &[second.context().address]).await;
+    assert_eq!(known, Ok(Some(first.context().address)));
+    mounted("pilot", "wrong");
+    let refused = later.driver().last_address(&lost, &[second.context().address]).await.expect_err("refused");
+    assert!(!refused.contains("wrong"), "{refused}");
+    for member in [&mut first, &mut second] {
         member.end(Signal::TERM).await.expect("ends");
     }
 }

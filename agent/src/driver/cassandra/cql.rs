@@ -1,5 +1,6 @@
 //! One client connection to one node: it asks what this node knows, and goes to no other.
 
+use super::credentials::{Credentials, CredentialsError};
 use super::rows::{Gossip, Keyspace, Local, Peer, Rows, Stream};
 use protocol::id::DatabaseIdentity;
 use scylla::client::PoolSize;
@@ -15,6 +16,7 @@ use scylla::statement::Consistency;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,8 @@ pub(super) struct Node {
 /// Why a node could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CqlError {
+    #[error("no credentials: {0}")]
+    Credentials(#[from] CredentialsError),
     #[error("cannot open a session: {0}")]
     Open(#[from] Box<NewSessionError>),
     #[error("a statement failed: {0}")]
@@ -59,14 +63,24 @@ impl HostFilter for Only {
 }
 
 impl Node {
-    /// Opens a session with the node at this address and no other.
-    pub(super) async fn open(address: SocketAddr, timeout: Duration) -> Result<Self, CqlError> {
+    /// Opens a session with the node at this address and no other, as the role whose credentials lie in this folder.
+    pub(super) async fn open(
+        address: SocketAddr,
+        timeout: Duration,
+        credentials: Option<&Path>,
+    ) -> Result<Self, CqlError> {
+        // A few bytes of a mounted file: quicker than a thread for them.
+        let role = credentials.map(Credentials::read).transpose()?;
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::One)
             .request_timeout(Some(timeout))
             .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
             .build();
-        let session = SessionBuilder::new()
+        let mut builder = SessionBuilder::new();
+        if let Some(Credentials { username, password }) = role {
+            builder = builder.user(username, password);
+        }
+        let session = builder
             .known_node_addr(address)
             .host_filter(Arc::new(Only(address.ip())))
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))

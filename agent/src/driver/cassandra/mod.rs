@@ -5,6 +5,7 @@
 //! run for it, beside the looks, and seldom ([`MODE_EVERY`]). Acts (drain, leave) go through `nodetool` too.
 
 mod cql;
+mod credentials;
 mod facts;
 mod java;
 mod render;
@@ -20,7 +21,7 @@ pub use settings::{Ports, Run, Settings, Timing};
 use crate::driver::{
     BoxFuture, Driver, LocalStep, Look, MovedAside, RenderError, StartContext, ToolRunner, VolumeError,
 };
-use cql::Node;
+use cql::{CqlError, Node};
 use facts::{Door, Signs};
 use protocol::database::{DatabasePhase, DatabaseState, Disk, VolumeState};
 use protocol::id::DatabaseIdentity;
@@ -64,6 +65,8 @@ struct Memory {
     asked: Option<Instant>,
     identity: Option<DatabaseIdentity>,
     version: Option<String>,
+    /// Why the last session could not be had, as it was logged.
+    complaint: Option<String>,
 }
 
 #[derive(Default)]
@@ -84,6 +87,7 @@ impl Memory {
             asked: None,
             identity: None,
             version: None,
+            complaint: None,
         }
     }
 
@@ -97,6 +101,15 @@ impl Memory {
                 heartbeats: std::mem::take(&mut self.heartbeats),
                 ..Self::new()
             };
+        }
+    }
+
+    /// Says why no session can be had, once for each reason: a look comes every second or so.
+    fn complain(&mut self, error: &CqlError) {
+        let complaint = error.to_string();
+        if self.complaint.as_ref() != Some(&complaint) {
+            tracing::warn!(%error, "the database takes connections but no session");
+            self.complaint = Some(complaint);
         }
     }
 
@@ -137,7 +150,7 @@ impl Cassandra {
         memory.turn_to(running);
         let address = SocketAddr::new(look.address, self.settings.ports.native);
         let (door, rows) = match running {
-            Some(_) => ask(memory, address, look.deadline).await,
+            Some(_) => ask(memory, address, look.deadline, self.settings.credentials.as_deref()).await,
             None => (Door::Closed, None),
         };
         if rows.is_some() {
@@ -237,7 +250,12 @@ impl Drop for Cassandra {
 const LAST_ADDRESS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Asks by CQL: whether the door is open, and what was said.
-async fn ask(memory: &mut Memory, address: SocketAddr, deadline: Duration) -> (Door, Option<Rows>) {
+async fn ask(
+    memory: &mut Memory,
+    address: SocketAddr,
+    deadline: Duration,
+    credentials: Option<&Path>,
+) -> (Door, Option<Rows>) {
     let ends = Instant::now() + deadline;
     let left = |share: u32| ends.saturating_duration_since(Instant::now()) / share;
     if memory.node.as_ref().is_some_and(|(at, _)| *at != address) {
@@ -250,10 +268,13 @@ async fn ask(memory: &mut Memory, address: SocketAddr, deadline: Duration) -> (D
             Ok(Err(_)) => return (Door::Closed, None),
             Err(_) => return (Door::Silent, None),
         }
-        match timeout(left(2), Node::open(address, deadline)).await {
-            Ok(Ok(node)) => memory.node = Some((address, node)),
+        match timeout(left(2), Node::open(address, deadline, credentials)).await {
+            Ok(Ok(node)) => {
+                memory.node = Some((address, node));
+                memory.complaint = None;
+            }
             Ok(Err(error)) => {
-                tracing::debug!(%error, %address, "the database takes connections but no session");
+                memory.complain(&error);
                 return (Door::Silent, None);
             }
             Err(_) => return (Door::Silent, None),
@@ -318,7 +339,9 @@ impl Driver for Cassandra {
             let mut unasked = Vec::new();
             for member in members {
                 let at = SocketAddr::new(*member, self.settings.ports.native);
-                let asked = async { Node::open(at, LAST_ADDRESS_WITHIN).await?.address_of(identity).await };
+                let credentials = self.settings.credentials.as_deref();
+                let asked =
+                    async { Node::open(at, LAST_ADDRESS_WITHIN, credentials).await?.address_of(identity).await };
                 match timeout(LAST_ADDRESS_WITHIN, asked).await {
                     Ok(Ok(Some(address))) => return Ok(Some(address)),
                     Ok(Ok(None)) => {}

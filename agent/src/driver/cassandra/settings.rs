@@ -25,6 +25,11 @@ pub struct Settings {
     /// commit-log segments. Changes nothing of the meaning. For machines that run many members.
     #[serde(default)]
     pub frugal: bool,
+    /// A folder with the files `username` and `password`, as a mounted Secret has them: Cassandra then asks its clients for a
+    /// password, and the pilot looks at it as this role. Read anew for each connection, so that a changed Secret needs no restart.
+    /// `None`: everybody may connect, as Cassandra's stock settings have it.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
     /// The user's own `cassandra.yaml`: merged over ours, but for [`super::yaml::OWNED`].
     #[serde(default)]
     pub overrides: Option<String>,
@@ -99,6 +104,7 @@ impl Settings {
             heap: None,
             timing: Timing::Stock,
             frugal: false,
+            credentials: None,
             overrides: None,
             jvm_options: Vec::new(),
         }

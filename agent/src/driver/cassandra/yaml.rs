@@ -120,6 +120,10 @@ fn ours(settings: &Settings, context: &StartContext) -> Result<Map<String, Value
     set("disk_failure_policy", json!("stop"));
     set("commit_failure_policy", json!("stop"));
     set("auto_snapshot", json!(true));
+    if settings.credentials.is_some() {
+        set("authenticator", json!({ "class_name": "PasswordAuthenticator" }));
+        set("authorizer", json!({ "class_name": "CassandraAuthorizer" }));
+    }
     if settings.frugal {
         set("commitlog_segment_size", json!("4MiB"));
     }

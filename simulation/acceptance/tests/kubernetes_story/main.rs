@@ -71,6 +71,7 @@ const MANIFEST: &[Part] = &[
     }),
     ("rollout_restart_makes_every_pod_anew_one_at_a_time", |s| Box::pin(s.roll())),
     ("a_scale_in_below_the_bounds_is_undone_and_the_member_returns", |s| Box::pin(s.refused_scale_in())),
+    ("a_deleted_claim_is_told_and_its_member_replaced_once_the_claim_is_annotated", |s| Box::pin(s.lost_claim())),
     ("nothing_a_pilot_asked_for_was_forbidden", |s| Box::pin(s.nothing_forbidden())),
     ("every_acknowledged_row_is_read_back", |s| Box::pin(s.all_rows())),
 ];

@@ -3,6 +3,8 @@
 use crate::cluster::Cluster;
 use crate::manifest::{Images, objects};
 use crate::watch::{SET, Seen, Watcher};
+use policies::replace::{APPROVE, DATA_LOST};
+use protocol::record::ClusterRecord;
 use serde_json::Value;
 use simulation::sandbox::client::{RowWriter, WriterSettings};
 use simulation::story::evidence::Evidence;
@@ -285,6 +287,54 @@ impl Story {
             begun.elapsed(),
             Some(gone),
             format!("same host id, {from} -> {to}; 3 x UN; other databases not restarted"),
+        );
+        Ok(Told::Shown)
+    }
+
+    /// A claim deleted, and its data with it: what the record says is done.
+    pub(crate) async fn lost_claim(&mut self) -> Outcome {
+        let pod = format!("{SET}-2");
+        let claim = format!("data-{pod}");
+        let before = self.watcher.until("a settled mesh", PATIENCE, |seen| seen.mesh.is_settled(3)).await?;
+        let lost = before.mesh.identity(&pod).ok_or_else(|| format!("{pod} has no identity"))?;
+        // It goes with the pod that uses it.
+        self.cluster.kubectl(&["delete", "pvc", &claim, "--wait=false"])?;
+        self.cluster.kubectl(&["delete", "pod", &pod, "--wait=true"])?;
+        let gone = Instant::now();
+        let told = |seen: &Seen| {
+            let record = seen.mesh.record.as_ref()?;
+            record.conditions.iter().find(|c| c.kind == DATA_LOST).map(|c| c.message.clone())
+        };
+        let seen = self.watcher.until("the loss told in the record", PATIENCE, |seen| told(seen).is_some()).await?;
+        let after = gone.elapsed();
+        let message = told(&seen).unwrap_or_default();
+        let word = message
+            .split([' ', ','])
+            .find(|word| word.starts_with(APPROVE))
+            .ok_or_else(|| format!("it is not said how this is approved: {message}"))?;
+        let events = self.cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].note}{.items[*].message}"])?;
+        must(events.contains(word), format!("no event says {word}: {events}"))?;
+        let begun = Instant::now();
+        self.cluster.kubectl(&["annotate", "pvc", &claim, word])?;
+        let seen = self
+            .watcher
+            .until("three members again, one of them new", PATIENCE, |seen| {
+                seen.mesh.is_settled(3) && seen.mesh.identity(&pod).is_some_and(|new| new != lost)
+            })
+            .await?;
+        let retired = |record: &ClusterRecord| record.retired.keys().any(|identity| identity.as_str() == lost);
+        must(seen.mesh.record.as_ref().is_some_and(retired), format!("{lost} is not retired in the record"))?;
+        self.unchanged_but(&before, &seen, &pod)?;
+        self.nodetool_shows(3)?;
+        self.evidence.step(
+            &format!("kubectl delete pvc {claim}, and its pod; the replacement approved by kubectl annotate"),
+            begun.elapsed(),
+            None,
+            format!(
+                "told in record and event {:.1} s after the pod was gone; another host id, the lost one retired and in no \
+                 ring; 3 x UN; other databases not restarted",
+                after.as_secs_f64()
+            ),
         );
         Ok(Told::Shown)
     }
