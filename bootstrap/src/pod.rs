@@ -18,6 +18,8 @@ pub const POLICY: &str = "pilot-policy";
 pub const SETTINGS: &str = "pilot-settings";
 /// The mesh keys.
 pub const KEYS: &str = "pilot-keys";
+/// The role by which the database is looked at.
+pub const CREDENTIALS: &str = "pilot-credentials";
 /// The token for the Kubernetes API.
 pub const TOKEN: &str = "pilot-token";
 
@@ -31,6 +33,8 @@ pub const POLICY_AT: &str = "/etc/pilot/policy";
 pub const SETTINGS_AT: &str = "/etc/pilot/settings";
 /// Where the mesh keys are.
 pub const KEYS_AT: &str = "/etc/pilot/keys";
+/// Where the role's name and password are.
+pub const CREDENTIALS_AT: &str = "/etc/pilot/credentials";
 /// Where every client of the Kubernetes API looks for its token.
 pub const TOKEN_AT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -77,6 +81,8 @@ pub struct PilotParts {
     pub settings: Option<String>,
     /// The Secret with the mesh keys.
     pub keys: String,
+    /// The Secret with the role by which the database is looked at, where it asks for one.
+    pub credentials: Option<String>,
     /// What the database cluster is called, if not as the set.
     pub cluster_name: Option<String>,
     /// The data centre, if not the agent's default.
@@ -186,7 +192,9 @@ impl PilotParts {
             reads(POLICY, POLICY_AT),
         ];
         mounts.extend(self.settings.as_ref().map(|_| reads(SETTINGS, SETTINGS_AT)));
-        mounts.extend([reads(KEYS, KEYS_AT), reads(TOKEN, TOKEN_AT)]);
+        mounts.push(reads(KEYS, KEYS_AT));
+        mounts.extend(self.credentials.as_ref().map(|_| reads(CREDENTIALS, CREDENTIALS_AT)));
+        mounts.push(reads(TOKEN, TOKEN_AT));
         container.set("volumeMounts", mounts);
         container
             .note(
@@ -262,11 +270,10 @@ impl PilotParts {
             config(POLICY, &self.policy),
         ];
         volumes.extend(self.settings.as_ref().map(|name| config(SETTINGS, name)));
-        volumes.push(map! {
-            "name": KEYS,
-            // Read by owner and group only: 0440.
-            "secret": map! { "secretName": &self.keys, "defaultMode": 288 },
-        });
+        // Read by owner and group only: 0440.
+        let secret = |volume: &str, name: &str| map! { "name": volume, "secret": map! { "secretName": name, "defaultMode": 288 } };
+        volumes.push(secret(KEYS, &self.keys));
+        volumes.extend(self.credentials.as_ref().map(|name| secret(CREDENTIALS, name)));
         volumes.push(map! {
             "name": TOKEN,
             "projected": map! {

@@ -5,7 +5,7 @@ mod check;
 pub use check::{ArgFaults, CheckedArgs, DatabaseKind};
 
 use crate::driver::Driver;
-use crate::driver::cassandra::{Cassandra, Ports, Run, Settings, Timing};
+use crate::driver::cassandra::{Cassandra, Ports, Run, Settings};
 use crate::driver::model::Model;
 use crate::machine::Host;
 use crate::runtime;

@@ -2,8 +2,8 @@
 
 use super::reader::{Found, Reader, Section};
 use super::spec::{
-    Amounts, Apart, CassandraCluster, Clients, Keys, Metadata, Network, Pilot, Pod, Resources, Seconds, Spec, Spread,
-    Storage,
+    Amounts, Apart, Authentication, CassandraCluster, Clients, Keys, Metadata, Network, Pilot, Pod, Resources, Seconds,
+    Spec, Spread, Storage,
 };
 use super::{API_VERSION, KIND, Quantity};
 use crate::cassandra::OWNED;
@@ -77,7 +77,7 @@ impl Reader {
     }
 
     fn spec(&mut self, found: &Found<'_>) -> Option<Spec> {
-        const NAMES: [&str; 19] = [
+        const NAMES: [&str; 20] = [
             "members",
             "version",
             "image",
@@ -89,6 +89,7 @@ impl Reader {
             "heap",
             "jvmOptions",
             "settings",
+            "authentication",
             "dataCenter",
             "rack",
             "grace",
@@ -139,6 +140,7 @@ impl Reader {
         let heap = s.get("heap").map(|found| self.heap(&found, resources.as_ref()));
         let jvm_options = s.get("jvmOptions").map(|found| self.texts(&found));
         let settings = s.get("settings").map(|found| self.settings(&found));
+        let authentication = s.get("authentication").map(|found| self.authentication(&found));
         let data_center = s.get("dataCenter").map(|found| self.place(&found));
         let rack = s.get("rack").map(|found| self.place(&found));
         let grace = s.get("grace").map(|found| self.grace(&found));
@@ -160,6 +162,7 @@ impl Reader {
             heap: all(heap)?,
             jvm_options: all(jvm_options)?,
             settings: all(settings)?,
+            authentication: all(authentication)?,
             data_center: all(data_center)?,
             rack: all(rack)?,
             grace: all(grace)?,
@@ -346,12 +349,20 @@ impl Reader {
     }
 
     fn keys(&mut self, found: &Found<'_>) -> Option<Keys> {
+        Some(Keys { secret: self.secret(found)? })
+    }
+
+    fn authentication(&mut self, found: &Found<'_>) -> Option<Authentication> {
+        Some(Authentication { secret: self.secret(found)? })
+    }
+
+    /// A section that names a Secret and nothing else.
+    fn secret(&mut self, found: &Found<'_>) -> Option<String> {
         let s = self.section(found, &["secret"])?;
-        let secret = self.needed(&s, "secret", "name the Secret, or remove the section").and_then(|found| {
+        self.needed(&s, "secret", "name the Secret, or remove the section").and_then(|found| {
             let rule = "be the name of a Secret";
             self.text_like(&found, |name| name.split('.').all(is_label), rule, "give its name")
-        });
-        Some(Keys { secret: secret? })
+        })
     }
 
     fn network(&mut self, found: &Found<'_>) -> Option<Network> {

@@ -105,6 +105,9 @@ impl Render<'_> {
         if let Some(heap) = self.heap() {
             driver.set("heap", heap);
         }
+        if self.spec().authentication.is_some() {
+            driver.set("credentials", pod::CREDENTIALS_AT);
+        }
         if let Some(settings) = self.spec().settings.as_ref().filter(|settings| !settings.is_empty()) {
             driver.set("overrides", print::document(settings)?);
         }
@@ -223,6 +226,7 @@ impl Render<'_> {
             policy: names::policy(self.name()),
             settings: Some(names::settings(self.name())),
             keys: self.keys(),
+            credentials: spec.authentication.as_ref().map(|authentication| authentication.secret.clone()),
             cluster_name: None,
             data_center: spec.data_center.clone(),
             rack: spec.rack.clone(),

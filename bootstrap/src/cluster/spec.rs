@@ -58,6 +58,9 @@ pub struct Spec {
     /// A `cassandra.yaml` of your own, merged over the pilot's. What the pilot alone sets (addresses, seeds, folders,
     /// cluster name, snitch) is left out, and the rendered file names it.
     pub settings: Option<Map>,
+    /// That clients are asked for a password. Without it, whoever may connect may do everything, as Cassandra's stock settings
+    /// have it.
+    pub authentication: Option<Authentication>,
     /// The data centre of all members. Default: `datacenter1`.
     pub data_center: Option<String>,
     /// The rack of all members. Default: `rack1`.
@@ -137,6 +140,15 @@ pub struct Spread {
     pub nodes: Option<Apart>,
     /// Over zones. Default: `preferred`.
     pub zones: Option<Apart>,
+}
+
+/// Clients are asked for a password: `PasswordAuthenticator` and `CassandraAuthorizer`, unless `settings` says otherwise.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+pub struct Authentication {
+    /// The Secret with the entries `username` and `password` of the role by which pilots look at their databases. It is never
+    /// rendered: make it yourself. A new cluster knows only the role `cassandra` with the password `cassandra`:
+    /// docs/security.md tells what to do then.
+    pub secret: String,
 }
 
 /// The keys that seal what pilots tell each other.

@@ -223,6 +223,7 @@ impl Work {
             policy: options.policy.clone().unwrap_or_else(|| names::policy(&facts.set)),
             settings: options.settings.clone(),
             keys: options.keys.clone().unwrap_or_else(|| names::keys(&facts.set)),
+            credentials: None,
             cluster_name: self.taken_over("CASSANDRA_CLUSTER_NAME", "--cluster-name"),
             data_center: self.taken_over("CASSANDRA_DC", "--data-center"),
             rack: self.taken_over("CASSANDRA_RACK", "--rack"),
