@@ -30,3 +30,15 @@ fn every_type_that_the_page_links_to_is_told_on_it() {
         assert!(page.to_lowercase().contains(&format!("\n## {link}\n")), "{link}");
     }
 }
+
+#[test]
+fn every_rule_and_every_condition_is_told_in_the_operations_guide() {
+    let page = include_str!("../../docs/operations.md");
+    let told = |word: &str| page.lines().any(|line| line.starts_with(&format!("| `{word}` |")));
+    for rule in policies::plan::Rule::ALL {
+        assert!(told(rule.word()), "docs/operations.md does not tell the rule {}", rule.word());
+    }
+    for condition in [policies::decide::SIZE_REFUSED, policies::replace::DATA_LOST] {
+        assert!(told(condition), "docs/operations.md does not tell the condition {condition}");
+    }
+}

@@ -38,6 +38,8 @@ pub struct WriterSettings {
     pub rows_per_second: u32,
     /// Bytes of each row's payload.
     pub row_bytes: usize,
+    /// As which role, with its password, where the database asks for one.
+    pub role: Option<(String, String)>,
 }
 
 impl Default for WriterSettings {
@@ -48,6 +50,7 @@ impl Default for WriterSettings {
             replication: 3,
             rows_per_second: 200,
             row_bytes: 100,
+            role: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::story::{Outcome, PATIENCE, Story, Told, must};
 use crate::watch::{SET, Seen};
+use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,6 +12,8 @@ use std::time::Instant;
 
 /// The chart.
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bootstrap/chart");
+/// The Secret with the pilots' role.
+const ROLE: &str = "pilot-role";
 /// The release, and so the set.
 const RELEASE: &str = SET;
 
@@ -61,9 +64,11 @@ impl Story {
                 "-XX:-UseG1GC", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-AlwaysPreTouch",
                 "-Dcassandra.ring_delay_ms=6000", "-Dcassandra.superuser_setup_delay_ms=0",
                 "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.shutdown_announce_in_ms=100",
+                "-Dcassandra.broadcast_interval_ms=1000",
             ],
             "settings": { "commitlog_segment_size": "4MiB" },
             "dataCenter": "dc1",
+            "authentication": { "secret": ROLE },
             // Pods that end together take all of it.
             "grace": "60s",
             "policy": { "scale": { "bounds": { "min": 3, "max": most } } },
@@ -80,8 +85,57 @@ impl Story {
     /// From nothing to three members.
     pub(crate) async fn install(&mut self) -> Outcome {
         let begun = Instant::now();
+        self.put_role("cassandra", "cassandra")?;
+        self.role = Some(("cassandra".to_owned(), "cassandra".to_owned()));
         self.helm(&["install", RELEASE, CHART, "--values", "-"], &self.values(12))?;
-        self.formed("helm install", begun).await
+        self.formed("helm install, with passwords", begun).await
+    }
+
+    /// Writes the role's name and password into the Secret.
+    fn put_role(&self, name: &str, password: &str) -> Result<(), String> {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": ROLE },
+            "type": "kubernetes.io/basic-auth",
+            "stringData": { "username": name, "password": password },
+        });
+        self.cluster.apply(&object).map(|_| ())
+    }
+
+    /// What the page of security tells to do once the cluster has formed.
+    pub(crate) async fn roles(&mut self) -> Outcome {
+        let contacts = self.watcher.contacts().borrow().clone();
+        if self.writer.is_none() {
+            return Ok(Told::NotShown("pod addresses cannot be reached from here: run it where they can".to_owned()));
+        }
+        let begun = Instant::now();
+        let nobody = SessionBuilder::new().known_nodes_addr(&contacts).build().await;
+        must(nobody.is_err(), "somebody may connect without a password")?;
+        let session = SessionBuilder::new()
+            .known_nodes_addr(&contacts)
+            .user("cassandra", "cassandra")
+            .build()
+            .await
+            .map_err(|error| error.to_string())?;
+        for statement in [
+            "ALTER KEYSPACE system_auth WITH replication = {'class': 'NetworkTopologyStrategy', 'dc1': 3}",
+            "CREATE ROLE pilot WITH PASSWORD = 'narrow' AND LOGIN = true",
+            "GRANT SELECT ON KEYSPACE system_views TO pilot",
+        ] {
+            session.query_unpaged(statement, &[]).await.map_err(|error| format!("{statement}: {error}"))?;
+        }
+        for pod in self.watcher.now().pods.keys() {
+            self.cluster.exec(pod, "database", &["nodetool", "repair", "system_auth"])?;
+        }
+        self.put_role("pilot", "narrow")?;
+        self.evidence.step(
+            "a role of the pilots' own, every member with a copy of the roles",
+            begun.elapsed(),
+            None,
+            "nobody connects without a password; later pods are looked at as that role",
+        );
+        Ok(Told::Shown)
     }
 
     /// The chart's own test.

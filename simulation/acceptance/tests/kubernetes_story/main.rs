@@ -50,6 +50,7 @@ const LINES: &[Line] = &[
 const HELM: &[Part] = &[
     ("helm_install_forms_three_members_in_a_restricted_namespace", |s| Box::pin(s.install())),
     ("rows_are_written_from_here_on", |s| Box::pin(s.write())),
+    ("pilots_get_a_role_of_their_own_as_the_security_page_says", |s| Box::pin(s.roles())),
     ("helm_test_hears_a_pilot_and_its_coordinator", |s| Box::pin(s.helm_test())),
     ("a_fourth_member_joins_by_kubectl_scale", |s| Box::pin(s.scale(4))),
     ("helm_upgrade_changes_the_policy_and_no_size_and_no_pod", |s| Box::pin(s.upgrade())),

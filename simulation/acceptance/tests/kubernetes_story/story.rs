@@ -41,6 +41,8 @@ pub(crate) struct Story {
     pub(crate) watcher: Watcher,
     /// Who writes, once begun.
     pub(crate) writer: Option<RowWriter>,
+    /// As which role it writes, with its password, where the database asks for one.
+    pub(crate) role: Option<(String, String)>,
     /// When each part ended on the writer's clock, and the machine's load then: a gap is told with where it fell.
     ended: Vec<(&'static str, Duration, String)>,
 }
@@ -54,7 +56,7 @@ impl Story {
     pub(crate) fn begin(cluster: Cluster, images: Images) -> Self {
         let cluster = Arc::new(cluster);
         let watcher = Watcher::start(Arc::clone(&cluster));
-        Self { cluster, evidence: Evidence::default(), images, watcher, writer: None, ended: Vec::new() }
+        Self { cluster, evidence: Evidence::default(), images, watcher, writer: None, role: None, ended: Vec::new() }
     }
 
     /// A part has ended: later, gaps in the writing are told by it.
@@ -126,7 +128,7 @@ impl Story {
         if !reached {
             return Ok(Told::NotShown("pod addresses cannot be reached from here: run it where they can".to_owned()));
         }
-        let settings = WriterSettings { rows_per_second: 50, ..WriterSettings::default() };
+        let settings = WriterSettings { rows_per_second: 50, role: self.role.clone(), ..WriterSettings::default() };
         let writer = RowWriter::start(contacts, settings);
         let begun = Instant::now();
         while writer.acknowledged() == 0 {

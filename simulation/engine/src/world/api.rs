@@ -167,6 +167,9 @@ impl World {
             if committed && matches!(call, Call::CreateRecord(_)) {
                 self.judge_founding(&from);
             }
+            if let (true, Call::ReplaceRecord(..)) = (committed, call) {
+                self.judge_replacement(&from);
+            }
             if let (true, Call::ReplaceLease { content, .. }) = (committed, call)
                 && content.holder.is_some()
                 && let Some(holder) = held_by
@@ -184,9 +187,9 @@ impl World {
                 decode(&names, &call, status, &body)
             }
         };
-        let founded = self.cluster.record().is_some();
+        let (founded, next) = self.cluster.record().map_or((false, 0), |record| (true, record.next_operation));
         if let Some(agent) = self.agents.get_mut(&life) {
-            let mut reader = planted::Reader { kept: &mut agent.kept, founded };
+            let mut reader = planted::Reader { kept: &mut agent.kept, founded, next };
             result = planted::misread(self.options.planted, &call, &mut reader, result);
         }
         if let Some(wait) = answer_after {

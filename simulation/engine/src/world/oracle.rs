@@ -9,8 +9,8 @@ use agent::event::CallId;
 use agent::kubernetes::call::Call;
 use agent::kubernetes::translate::HttpCall;
 use protocol::epoch::Epoch;
-use protocol::id::{DatabaseIdentity, PilotId, PilotName, Uid, Voter};
-use protocol::record::{ClusterRecord, IntentKind};
+use protocol::id::{DatabaseIdentity, OperationId, PilotId, PilotName, Uid, Voter};
+use protocol::record::{ClusterRecord, Intent, IntentKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -31,6 +31,8 @@ pub enum Rule {
     Boot,
     /// S-REUSE: no database starts on data of a retired identity.
     Reuse,
+    /// S-APPROVE: a member is given up as lost only when a person approved just that, and when no volume holds what it owned.
+    Approve,
     /// S-INTENT: a database joins or leaves only under its durable intent.
     Intent,
     /// C-ONE: never two joining or leaving.
@@ -85,6 +87,7 @@ impl fmt::Display for Rule {
             Self::Pre => "S-PRE",
             Self::Boot => "S-BOOT",
             Self::Reuse => "S-REUSE",
+            Self::Approve => "S-APPROVE",
             Self::Intent => "S-INTENT",
             Self::One => "C-ONE",
             Self::Copies => "C-RF",
@@ -167,6 +170,10 @@ pub struct Oracle {
     founders: u32,
     /// Whoever a record has named as retired: nobody may forget it.
     retired: BTreeSet<DatabaseIdentity>,
+    /// Operations that a person has approved.
+    pub(crate) approved: BTreeSet<String>,
+    /// Replacements that were judged as they began.
+    replacements: BTreeSet<OperationId>,
     /// Writes refused because somebody of a higher epoch was there before.
     pub refused: u64,
     /// Writes of anything but the Lease that were committed.
@@ -192,6 +199,8 @@ impl Oracle {
             records: 0,
             founders: 0,
             retired: BTreeSet::new(),
+            approved: BTreeSet::new(),
+            replacements: BTreeSet::new(),
             refused: 0,
             writes: 0,
             changes: 0,
@@ -490,6 +499,26 @@ fn aimed_at(call: &Call) -> Option<&Uid> {
 }
 
 impl World {
+    /// S-APPROVE: as a replacement begins.
+    pub(crate) fn judge_replacement(&mut self, by: &PilotId) {
+        let Some(record) = self.cluster.record() else { return };
+        let Some(Intent { operation, kind: IntentKind::Replace { joiner, identity, .. }, .. }) = &record.intent else {
+            return;
+        };
+        if !self.oracle.replacements.insert(operation.clone()) {
+            return;
+        }
+        let pod = &joiner.name;
+        if !self.oracle.approved.contains(operation.as_str()) {
+            self.oracle.broken(Rule::Approve, format!("{by} begins {operation}, which nobody has approved"));
+        }
+        let mut data = self.volumes.values().filter_map(|volume| volume.data.as_ref());
+        if data.any(|data| data.identity == *identity && data.is_full_member()) {
+            let why = format!("{by} gives {identity} up as lost, and the volume of {pod} holds what it owns");
+            self.oracle.broken(Rule::Approve, why);
+        }
+    }
+
     /// S-VALID, for all pilots at once.
     pub(crate) fn judge_leaders(&mut self) {
         let mut able: Vec<(String, u64)> = Vec::new();

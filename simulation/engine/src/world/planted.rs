@@ -104,11 +104,15 @@ pub enum Planted {
     NoSync,
     /// A member of etcd that finds no quorum is started with `--force-new-cluster`.
     ForcesNew,
+    /// Whatever may be approved is taken to be approved.
+    ApprovalAssumed,
+    /// A driver says that a volume is empty without having looked, as one does whose mount comes late.
+    EmptyUnlooked,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -148,6 +152,8 @@ impl Planted {
         Self::BeginsNewAgain,
         Self::NoSync,
         Self::ForcesNew,
+        Self::ApprovalAssumed,
+        Self::EmptyUnlooked,
     ];
 
     /// A run in which the bug can show.
@@ -165,6 +171,13 @@ impl Planted {
                 let mut options = Options::swarm(seed);
                 options.schedule.push((0, Action::LoseNode(2, 90_000)));
                 options
+            }
+            // A disk is lost, and nobody approves anything.
+            Self::ApprovalAssumed => Options { approves: false, ..Options::losing(seed) },
+            // No disk is lost, and a person believes what he reads.
+            Self::EmptyUnlooked => {
+                let ring = super::database::Kind::Ring;
+                Options { approves: true, database: ring, ..Options::standing(seed) }
             }
             // Two voters must be away while a third is about to be removed.
             Self::RemovesUnasked => Options::etcd_halved(seed),

@@ -122,14 +122,19 @@ impl World {
         if let (Some(claim), Some(operation), Kind::Ring) = (claim, operation, self.options.database) {
             self.cluster.annotate_claim(self.now, claim, APPROVE, operation);
             self.tell(format!("a person approves {operation}"));
+            self.oracle.approved.insert(operation.to_owned());
             self.marks.mark(marks::APPROVED);
         }
     }
 
     /// What a driver sees of a volume without a running database: the identity is only what the pilot remembers.
     pub(crate) fn volume_state(&self, claim: &Uid, known: Option<DatabaseIdentity>) -> VolumeState {
-        let retired = |d: &&Data| self.options.planted == Some(Planted::RetiredIsEmpty) && d.decommissioned;
-        match (self.volumes.get(claim).and_then(|v| v.data.as_ref()).filter(|d| !retired(d)), known) {
+        let unseen = |d: &&Data| match self.options.planted {
+            Some(Planted::RetiredIsEmpty) => d.decommissioned,
+            Some(Planted::EmptyUnlooked) => true,
+            Some(_) | None => false,
+        };
+        match (self.volumes.get(claim).and_then(|v| v.data.as_ref()).filter(|d| !unseen(d)), known) {
             (None, _) => VolumeState::Empty,
             (Some(_), Some(known)) => VolumeState::Holds(known),
             (Some(_), None) => VolumeState::HoldsUnknown,

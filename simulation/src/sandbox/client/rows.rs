@@ -73,7 +73,11 @@ impl CqlRows {
     ) -> Result<Self, String> {
         let profile =
             ExecutionProfile::builder().consistency(Consistency::Quorum).request_timeout(Some(request_timeout)).build();
-        let session = SessionBuilder::new()
+        let mut builder = SessionBuilder::new();
+        if let Some((name, password)) = &settings.role {
+            builder = builder.user(name, password);
+        }
+        let session = builder
             .known_nodes_addr(contacts)
             .default_execution_profile_handle(profile.into_handle())
             .disallow_shard_aware_port(true)

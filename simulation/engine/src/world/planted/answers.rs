@@ -2,6 +2,7 @@
 
 use super::Planted;
 use agent::kubernetes::call::{Answer, Call, EventContent, Failure};
+use protocol::id::OperationId;
 use protocol::record::ClusterRecord;
 
 /// Who reads.
@@ -10,6 +11,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) kept: &'a mut Kept,
     /// The cluster has been founded.
     pub(crate) founded: bool,
+    /// The number of its next operation.
+    pub(crate) next: u64,
 }
 
 /// What a process with a planted bug keeps of what it read and wrote.
@@ -48,6 +51,11 @@ pub(crate) fn misread(
         (Planted::IntentBeforeRecord, Call::GetRecord, Ok(Answer::Record(Some(facts)))) => {
             if let Some(written) = &reader.kept.record {
                 facts.record = written.clone();
+            }
+        }
+        (Planted::ApprovalAssumed, Call::ListClaims, Ok(Answer::Claims(claims))) => {
+            for (pod, claim) in claims {
+                claim.approved = Some(OperationId::new(format!("{}-replace-{pod}", reader.next)));
             }
         }
         _ => {}
