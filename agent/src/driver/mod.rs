@@ -130,6 +130,8 @@ pub enum LocalStep {
         /// Mebibytes a second.
         mebibytes_per_second: Option<u32>,
     },
+    /// Makes this member and the others that hold copies of its data agree about all of it; those that are down are left out.
+    Repair,
     /// Prints the ring as this member sees it, for a person.
     Status,
 }

@@ -4,10 +4,16 @@ use super::volumes::tables;
 use super::{PATIENCE, Stage, StoryError, audit, must};
 use crate::kubernetes::{PatchKind, Request};
 use crate::sandbox::client::RowWriter;
+use crate::sandbox::engine::PodView;
 use crate::sandbox::manifests::NAMESPACE;
 use crate::sandbox::process::{self, Signal};
+use agent::driver::cassandra::Cassandra;
+use agent::driver::{Driver, LocalStep};
+use agent::launch_client::LauncherClient;
 use policies::replace::{APPROVE, DATA_LOST};
 use protocol::database::DatabasePhase;
+use protocol::launcher::{Ask, Reply};
+use protocol::time::Millis;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -63,6 +69,11 @@ pub async fn lost_volume(stage: &mut Stage) -> Result<(), StoryError> {
         .find_map(|word| word.strip_prefix(APPROVE)?.strip_prefix('='))
         .ok_or_else(|| StoryError::Wrong(format!("it is not said how this is approved: {message}")))?
         .to_owned();
+    let repairing = Instant::now();
+    for other in seen.pods.iter().filter(|p| p.name != pod) {
+        repair(stage, other).await?;
+    }
+    let repaired = repairing.elapsed();
     let approved = Instant::now();
     let body = json!({ "metadata": { "annotations": { APPROVE: operation } } });
     stage.sandbox.ask(Request::patch("admin", &path, PatchKind::Merge, body))?;
@@ -87,12 +98,30 @@ pub async fn lost_volume(stage: &mut Stage) -> Result<(), StoryError> {
     stage.evidence.step(
         "a member's volume and claim lost, its replacement approved",
         took,
-        None,
+        Some(repaired),
         format!(
-            "told {:.1} s after its pod was back, nothing started before the approval; another host id, the lost one \
+            "the others repaired before; told {:.1} s after its pod was back, nothing started before the approval; another host id, the lost one \
              retired and in no ring, no other database restarted",
             after.as_secs_f64()
         ),
     );
     Ok(())
+}
+
+/// A repair of one member, by its own launcher, as `kubectl exec … nodetool repair` is elsewhere.
+async fn repair(stage: &Stage, pod: &PodView) -> Result<(), StoryError> {
+    let layout = &stage.sandbox.options().layout;
+    let wrong = |why: String| StoryError::Wrong(format!("{} is not repaired: {why}", pod.name));
+    let settings = std::fs::read(layout.pod(&pod.uid).join("database.json")).map_err(|e| wrong(e.to_string()))?;
+    let settings = serde_json::from_slice(&settings).map_err(|e| wrong(e.to_string()))?;
+    let program = Cassandra::new(settings).step(&LocalStep::Repair).map_err(|e| wrong(e.to_string()))?;
+    let (client, mut events) = LauncherClient::connect(layout.launcher_socket(&pod.uid));
+    // It answers as soon as it is connected.
+    let _ = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
+    tokio::spawn(async move { while events.recv().await.is_some() {} });
+    let timeout = Millis::from(PATIENCE);
+    match client.ask(Ask::Tool { program, timeout }).await {
+        Ok(Reply::Tool(outcome)) if outcome.code == Some(0) => Ok(()),
+        other => Err(wrong(format!("{other:?}"))),
+    }
 }

@@ -364,6 +364,7 @@ impl Driver for Cassandra {
             LocalStep::LimitStreaming { mebibytes_per_second } => {
                 Ok(tools::limit_streaming(&self.settings, *mebibytes_per_second))
             }
+            LocalStep::Repair => Ok(tools::nodetool(&self.settings, &["repair", "--full", "--force"])),
             LocalStep::Status => Ok(tools::nodetool(&self.settings, &["status"])),
         }
     }

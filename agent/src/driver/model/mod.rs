@@ -266,6 +266,7 @@ impl Driver for Model {
                 }
                 Ok(program)
             }
+            LocalStep::Repair => Err(RenderError::NoSuchStep { driver: "model", step: "repair" }),
             LocalStep::Status => Ok(self.command(&["status"])),
         }
     }

@@ -316,6 +316,11 @@ impl Story {
             .ok_or_else(|| format!("it is not said how this is approved: {message}"))?;
         let events = self.cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].note}{.items[*].message}"])?;
         must(events.contains(word), format!("no event says {word}: {events}"))?;
+        let repairing = Instant::now();
+        for other in seen.pods.keys().filter(|other| **other != pod) {
+            self.cluster.exec(other, "database", &["nodetool", "repair", "--full", "--force"])?;
+        }
+        let repaired = repairing.elapsed();
         let begun = Instant::now();
         self.cluster.kubectl(&["annotate", "pvc", &claim, word])?;
         let seen = self
@@ -331,9 +336,9 @@ impl Story {
         self.evidence.step(
             &format!("kubectl delete pvc {claim}, and its pod; the replacement approved by kubectl annotate"),
             begun.elapsed(),
-            None,
+            Some(repaired),
             format!(
-                "told in record and event {:.1} s after the pod was gone; another host id, the lost one retired and in no \
+                "the others repaired before; told in record and event {:.1} s after the pod was gone; another host id, the lost one retired and in no \
                  ring; 3 x UN; other databases not restarted",
                 after.as_secs_f64()
             ),

@@ -108,11 +108,13 @@ pub enum Planted {
     ApprovalAssumed,
     /// A driver says that a volume is empty without having looked, as one does whose mount comes late.
     EmptyUnlooked,
+    /// A replacement is approved before the others have been repaired.
+    ApprovedUnrepaired,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::WallClock,
         Self::BlindRenewal,
         Self::NoFloor,
@@ -154,6 +156,7 @@ impl Planted {
         Self::ForcesNew,
         Self::ApprovalAssumed,
         Self::EmptyUnlooked,
+        Self::ApprovedUnrepaired,
     ];
 
     /// A run in which the bug can show.
@@ -172,12 +175,14 @@ impl Planted {
                 options.schedule.push((0, Action::LoseNode(2, 90_000)));
                 options
             }
+            Self::ApprovedUnrepaired => Options::losing(seed),
             // A disk is lost, and nobody approves anything.
             Self::ApprovalAssumed => Options { approves: false, ..Options::losing(seed) },
             // No disk is lost, and a person believes what he reads.
             Self::EmptyUnlooked => {
-                let ring = super::database::Kind::Ring;
-                Options { approves: true, database: ring, ..Options::standing(seed) }
+                let mut options = Options::losing(seed);
+                options.schedule.retain(|(_, action)| !matches!(action, Action::LoseVolume(_) | Action::Scale(_)));
+                options
             }
             // Two voters must be away while a third is about to be removed.
             Self::RemovesUnasked => Options::etcd_halved(seed),

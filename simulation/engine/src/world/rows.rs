@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     next: u32,
     /// Those whose writing was acknowledged, and which nobody's lost disk has touched since.
     acknowledged: BTreeSet<u32>,
+    /// Those that a lost disk touched, by its claim: they are judged again when its member has been replaced.
+    endangered: BTreeMap<Uid, BTreeSet<u32>>,
     /// Claims of a set that was deleted: what lies there is another cluster's.
     gone: BTreeSet<Uid>,
     /// So many writes were refused for want of a quorum.
@@ -156,7 +158,7 @@ impl World {
     }
 
     /// A member has taken its part over: from whoever held it before.
-    pub(crate) fn rows_arrive(&mut self, joined: &DatabaseIdentity) {
+    pub(crate) fn rows_arrive(&mut self, joined: &DatabaseIdentity, replaces: bool) {
         let members = self.full_members();
         let holds = self.rows_held();
         let mut rows = BTreeSet::new();
@@ -167,8 +169,13 @@ impl World {
             }
             let before = homes(row, members.iter().map(|m| &m.identity).filter(|i| *i != joined));
             let displaced: Vec<&&DatabaseIdentity> = before.iter().filter(|i| !after.contains(i)).collect();
-            // Where it displaces nobody it is one more copy, and any of the others will do.
-            let sources = if displaced.is_empty() { before.iter().collect() } else { displaced };
+            // Where it displaces nobody it is one more copy, and any of the others will do. A replacement takes what it takes
+            // over from one of those that hold a copy, whichever that is.
+            let sources: Vec<&&DatabaseIdentity> = match displaced.is_empty() {
+                true if replaces => before.iter().take(1).collect(),
+                true => before.iter().collect(),
+                false => displaced,
+            };
             if sources.into_iter().any(|i| holds.get(*i).is_some_and(|rows| rows.contains(&row))) {
                 rows.insert(row);
             }
@@ -230,7 +237,7 @@ impl World {
         self.has_handed_over(&claim, false);
         let members = self.who_took_a_part_over();
         if let Some(own) = members.iter().find(|m| m.claim == claim).filter(|own| self.is_unheard_of(&members, own)) {
-            self.rows_arrive(&own.identity);
+            self.rows_arrive(&own.identity, false);
         }
     }
 
@@ -249,18 +256,49 @@ impl World {
     }
 
     /// A member's disk is lost, which nobody but its user can help: what had only a majority of copies is in danger by
-    /// that alone, and is not judged any more.
+    /// that alone, and is not judged until that member has been replaced.
     pub(crate) fn rows_are_lost_with(&mut self, claim: &Uid) {
         if let Some(data) = self.volumes.get(claim).and_then(|v| v.data.as_ref()) {
-            let touched = data.rows.clone();
+            let touched: BTreeSet<u32> = self.rows.acknowledged.intersection(&data.rows).copied().collect();
             self.rows.acknowledged.retain(|row| !touched.contains(row));
+            self.rows.endangered.entry(claim.clone()).or_default().extend(touched);
         }
+    }
+
+    /// A person repairs all full members but this one: whatever one of them holds, all of its homes have. False where one of
+    /// them is away.
+    pub(crate) fn repair_all_but(&mut self, lost: &Uid) -> bool {
+        let mut members = self.full_members();
+        members.retain(|member| member.claim != *lost);
+        if members.iter().any(|member| member.serves_in.is_none()) {
+            return false;
+        }
+        let holds = self.rows_held();
+        let held = members.iter().filter_map(|member| holds.get(&member.identity));
+        let held: BTreeSet<u32> = held.flat_map(|rows| rows.iter().copied()).collect();
+        for row in held {
+            let homes = homes(row, members.iter().map(|m| &m.identity));
+            for member in members.iter().filter(|m| homes.contains(&&m.identity)) {
+                if let Some(data) = self.volumes.get_mut(&member.claim).and_then(|v| v.data.as_mut()) {
+                    data.rows.insert(row);
+                }
+            }
+        }
+        true
+    }
+
+    /// The member on this claim has been replaced: what its disk held and somebody else too is read at QUORUM again.
+    pub(crate) fn rows_are_safe_again(&mut self, claim: &Uid) {
+        let endangered = self.rows.endangered.remove(claim).unwrap_or_default();
+        let held: BTreeSet<u32> = self.rows_held().into_values().flatten().copied().collect();
+        self.rows.acknowledged.extend(endangered.intersection(&held));
     }
 
     /// The set was made again: its rows are another cluster's.
     pub(crate) fn rows_of_another_cluster(&mut self) {
         self.rows.gone.extend(self.volumes.keys().cloned());
         self.rows.acknowledged.clear();
+        self.rows.endangered.clear();
     }
 
     /// C-DATA: what was acknowledged is read at QUORUM, whichever members answer.

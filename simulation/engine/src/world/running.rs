@@ -152,8 +152,12 @@ impl World {
                 Turn::Serving => self.owns_its_part(&name),
                 Turn::Joined => {
                     if let Some(identity) = self.databases.processes.get(&name).map(|p| p.identity.clone()) {
-                        self.rows_arrive(&identity);
-                        if self.databases.processes.get(&name).is_some_and(|p| matches!(p.start, Start::Replacer(..))) {
+                        let process = self.databases.processes.get(&name);
+                        let replaces =
+                            process.filter(|p| matches!(p.start, Start::Replacer(..))).map(|p| p.claim.clone());
+                        self.rows_arrive(&identity, replaces.is_some());
+                        if let Some(claim) = replaces {
+                            self.rows_are_safe_again(&claim);
                             self.marks.mark(marks::REPLACED);
                         }
                         if self.broken_joins.remove(&identity) {

@@ -112,14 +112,22 @@ impl World {
         }
     }
 
-    /// A person reads what the record says of lost data, and does as it is told there.
+    /// A person reads what the record says of lost data, and does as it is told there: the others are repaired first.
     pub(crate) fn approve(&mut self) {
         let Some(record) = self.cluster.record() else { return };
         let Some(condition) = record.conditions.iter().find(|c| c.kind == DATA_LOST) else { return };
         let words: Vec<&str> = condition.message.split([' ', ',']).collect();
+        let pod = words.first().and_then(|name| PilotName::parse(name).ok());
+        let lost = pod.and_then(|pod| Some(self.pods.get(&pod)?.claim.clone()));
         let claim = words.windows(2).find(|pair| pair[0] == "claim").map(|pair| pair[1]);
         let operation = words.iter().find_map(|word| word.strip_prefix(APPROVE)?.strip_prefix('='));
-        if let (Some(claim), Some(operation), Kind::Ring) = (claim, operation, self.options.database) {
+        let (Some(lost), Some(claim), Some(operation), Kind::Ring) = (lost, claim, operation, self.options.database)
+        else {
+            return;
+        };
+        let repairs = self.options.planted != Some(Planted::ApprovedUnrepaired);
+        let known = self.oracle.approved.contains(operation);
+        if known || !repairs || self.repair_all_but(&lost) {
             self.cluster.annotate_claim(self.now, claim, APPROVE, operation);
             self.tell(format!("a person approves {operation}"));
             self.oracle.approved.insert(operation.to_owned());
@@ -131,7 +139,8 @@ impl World {
     pub(crate) fn volume_state(&self, claim: &Uid, known: Option<DatabaseIdentity>) -> VolumeState {
         let unseen = |d: &&Data| match self.options.planted {
             Some(Planted::RetiredIsEmpty) => d.decommissioned,
-            Some(Planted::EmptyUnlooked) => true,
+            // Of one member: of several nobody would be replaced.
+            Some(Planted::EmptyUnlooked) => d.identity.as_str().ends_with("db-1"),
             Some(_) | None => false,
         };
         match (self.volumes.get(claim).and_then(|v| v.data.as_ref()).filter(|d| !unseen(d)), known) {
