@@ -117,10 +117,14 @@ const MENDED_SINCE: [(u64, &str); 5] = [
 ];
 
 /// Likewise of clusters that had been there for long.
-const MENDED_STANDING: [(u64, &str); 2] = [
+const MENDED_STANDING: [(u64, &str); 3] = [
     (
         1_795_849_568_000_139,
         "the model's: a leaver handed its part over although another had lost its disk, which it could not write to",
+    ),
+    (
+        1_795_869_570_000_597,
+        "a leaver that came up again was told to end and to return: its peers held gone who served for a moment",
     ),
     (
         1_795_849_625_000_544,
