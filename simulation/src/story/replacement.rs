@@ -108,7 +108,8 @@ pub async fn lost_volume(stage: &mut Stage) -> Result<(), StoryError> {
     Ok(())
 }
 
-/// A repair of one member, by its own launcher, as `kubectl exec … nodetool repair` is elsewhere.
+/// A repair of one member, by its own launcher, as `kubectl exec … nodetool repair` is elsewhere. It fails as long as the database
+/// takes the lost one to be up, which is about twenty seconds, and is tried again.
 async fn repair(stage: &Stage, pod: &PodView) -> Result<(), StoryError> {
     let layout = &stage.sandbox.options().layout;
     let wrong = |why: String| StoryError::Wrong(format!("{} is not repaired: {why}", pod.name));
@@ -120,8 +121,13 @@ async fn repair(stage: &Stage, pod: &PodView) -> Result<(), StoryError> {
     let _ = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
     tokio::spawn(async move { while events.recv().await.is_some() {} });
     let timeout = Millis::from(PATIENCE);
-    match client.ask(Ask::Tool { program, timeout }).await {
-        Ok(Reply::Tool(outcome)) if outcome.code == Some(0) => Ok(()),
-        other => Err(wrong(format!("{other:?}"))),
+    let begun = Instant::now();
+    loop {
+        let asked = client.ask(Ask::Tool { program: program.clone(), timeout }).await;
+        match asked {
+            Ok(Reply::Tool(outcome)) if outcome.code == Some(0) => return Ok(()),
+            other if begun.elapsed() > PATIENCE => return Err(wrong(format!("{other:?}"))),
+            _ => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
     }
 }

@@ -318,7 +318,11 @@ impl Story {
         must(events.contains(word), format!("no event says {word}: {events}"))?;
         let repairing = Instant::now();
         for other in seen.pods.keys().filter(|other| **other != pod) {
-            self.cluster.exec(other, "database", &["nodetool", "repair", "--full", "--force"])?;
+            // It fails as long as the database takes the lost one to be up.
+            while let Err(why) = self.cluster.exec(other, "database", &["nodetool", "repair", "--full", "--force"]) {
+                must(repairing.elapsed() < PATIENCE, why)?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
         let repaired = repairing.elapsed();
         let begun = Instant::now();
